@@ -1,0 +1,29 @@
+"""The errors that reach people, each with the exit code its command ends with.
+
+A message is one or a few sentences: what was found, what was expected, what to do. Anything raised that is
+not one of these is a defect of this package and keeps its traceback.
+"""
+
+
+class ClassmodelsError(Exception):
+    """Base of all errors meant for people. `exit_code` is the status a command ends with."""
+
+    exit_code = 1
+
+
+class InputError(ClassmodelsError):
+    """The job file, an argument or the user's own code is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class ModelError(ClassmodelsError):
+    """A checkpoint or network cannot be used: truncated, hostile, of another shape (exit code 3: its units fail)."""
+
+    exit_code = 3
+
+
+class StoreError(ClassmodelsError):
+    """Storage cannot be read or written (exit code 4)."""
+
+    exit_code = 4

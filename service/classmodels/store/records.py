@@ -1,0 +1,175 @@
+"""What the objects in a store say: records of units, verdicts of judges, plans of runs. And how their keys are made.
+
+Everything here is data read from places others may write to: it is validated on reading and never trusted.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Stored(BaseModel):
+    """Base of stored objects: unknown fields are ignored, so that older software reads newer records."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class FileEntry(Stored):
+    """One file of a unit. `name` is relative to the folder of the record; `bytes` its size; `sha256` in hex."""
+
+    name: str
+    sha256: str
+    bytes: int
+    media_type: str
+    width: int
+    height: int
+    frames: int = 1
+
+
+class ModelEntry(Stored):
+    """The classifier a unit belongs to. `identity` is what model12 was made from."""
+
+    name: str
+    model12: str
+    family: str
+    head: str
+    classes: int
+    licence: str | None = None
+    identity: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+class RecipeEntry(Stored):
+    """The recipe of a unit, fully expanded. `identity` is what recipe12 was made from."""
+
+    name: str
+    recipe12: str
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+
+
+class Outcome(Stored):
+    """What the source network says of the float image at the end: raw logit, probability under its head, and rank (1 = top)."""
+
+    logit: float
+    probability: float
+    rank: int
+
+
+class Record(Stored):
+    """A unit that is done. Written last: present means done, and every file it names is there."""
+
+    version: Literal[1] = 1
+    model: ModelEntry
+    recipe: RecipeEntry
+    class_index: int
+    label: str
+    seed: int
+    image: FileEntry
+    animation: FileEntry | None = None
+    scores: tuple[float, ...]
+    outcome: Outcome
+    numerics: dict[str, Any]
+    deterministic: bool = True
+    package: dict[str, str]
+    timings: dict[str, Any]
+
+
+class TopClass(Stored):
+    """One of the classes a judge found most probable."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Verdict(Stored):
+    """One judge's answer on one finished image (the PNG as stored, reloaded).
+
+    `class_index` is the judge's own index of the unit's class, or None where the judge does not know that class;
+    then rank and probability are None too.
+    """
+
+    version: Literal[1] = 1
+    judge: str
+    judge12: str
+    judge_family: str
+    record: str
+    image_sha256: str
+    class_index: int | None
+    rank: int | None
+    probability: float | None
+    top: tuple[TopClass, ...]
+
+
+class JudgeEntry(Stored):
+    """A member of the panel as a run's plan names it."""
+
+    name: str
+    model12: str
+    family: str
+
+
+class RunPlan(Stored):
+    """`runs/<run12>/plan.json`: all a gallery needs to be rebuilt: which records and which judges belong to it."""
+
+    version: Literal[1] = 1
+    job: str
+    run12: str
+    records: tuple[str, ...]
+    judges: tuple[JudgeEntry, ...]
+
+
+T = TypeVar("T", bound=Stored)
+
+
+def parse(kind: type[T], data: bytes) -> T | None:
+    """`data` as an object of `kind`, or None where it is not one (damaged, foreign, of another version)."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+def dump(value: Stored) -> bytes:
+    """Canonical JSON: sorted keys, one indent, a newline at the end; equal objects give equal bytes."""
+    plain = json.loads(value.model_dump_json())
+    return (json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def slug(label: str, limit: int = 40) -> str:
+    """`label` as a part of a file name: lower-case ASCII letters, digits and single hyphens; `class` where nothing is left."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:limit].strip("-") or "class"
+
+
+def unit_prefix(model: str, model12: str, recipe: str, recipe12: str) -> str:
+    """The folder of all units of one model under one recipe; one listing of it tells what is done."""
+    return f"units/{model}@{model12}/{recipe}@{recipe12}/"
+
+
+def record_name(class_index: int) -> str:
+    return f"{class_index:04d}.json"
+
+
+def file_name(class_index: int, label: str, data: bytes, suffix: str) -> str:
+    """`0009-ostrich.<sha12>.png`: named for people, and by content, so that two writers never disagree."""
+    return f"{class_index:04d}-{slug(label)}.{hashlib.sha256(data).hexdigest()[:12]}.{suffix}"
+
+
+def verdict_key(judge: str, judge12: str, record_key: str, image_sha256: str) -> str:
+    """A verdict's key ends with the image's digest: another image under the same record needs another verdict."""
+    stem = record_key.removeprefix("units/").removesuffix(".json")
+    return f"verdicts/{judge}@{judge12}/{stem}.{image_sha256[:12]}.json"
+
+
+def gallery_prefix(job: str, run12: str) -> str:
+    return f"galleries/{job}/{run12}/"
+
+
+def plan_key(run12: str) -> str:
+    return f"runs/{run12}/plan.json"
