@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from classmodels.errors import InputError
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """A name that becomes a folder and an object key: letters, digits, `.`, `_`, `-`; at most 64."""
 
@@ -16,6 +18,14 @@ class Strict(BaseModel):
     """Base of everything a job file holds: unknown fields are refused, NaN and infinity too, and nothing changes after."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FieldError(InputError):
+    """A field of a model's item cannot be used. `field` is its path in the item, such as ("source", "factory")."""
+
+    def __init__(self, message: str, *field: str | int) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class InputSpec(Strict):
@@ -31,7 +41,9 @@ class InputSpec(Strict):
     @field_validator("size", mode="before")
     @classmethod
     def _square(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("size")
     @classmethod
@@ -76,7 +88,9 @@ class Source(Strict):
         named = [kind for kind in ("torchvision", "timm", "transformers", "factory", "program") if getattr(self, kind)]
         if len(named) != 1:
             found = " and ".join(named) or "none"
-            raise ValueError(f"found {found}, expected exactly one of torchvision, timm, transformers, factory, program")
+            raise ValueError(
+                f"found {found}, expected exactly one of torchvision, timm, transformers, factory, program"
+            )
         if self.program and (self.args or self.kwargs):
             raise ValueError("a program takes no args or kwargs: it is already built")
         return self

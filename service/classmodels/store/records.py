@@ -75,6 +75,7 @@ class Record(Stored):
     outcome: Outcome
     numerics: dict[str, Any]
     deterministic: bool = True
+    nondeterministic: tuple[str, ...] = ()
     package: dict[str, str]
     timings: dict[str, Any]
 
@@ -164,7 +165,7 @@ def file_name(class_index: int, label: str, data: bytes, suffix: str) -> str:
 def verdict_key(judge: str, judge12: str, record_key: str, image_sha256: str) -> str:
     """A verdict's key ends with the image's digest: another image under the same record needs another verdict."""
     stem = record_key.removeprefix("units/").removesuffix(".json")
-    return f"verdicts/{judge}@{judge12}/{stem}.{image_sha256[:12]}.json"
+    return f"{verdict_prefix(judge, judge12)}{stem}.{image_sha256[:12]}.json"
 
 
 def gallery_prefix(job: str, run12: str) -> str:
@@ -173,3 +174,8 @@ def gallery_prefix(job: str, run12: str) -> str:
 
 def plan_key(run12: str) -> str:
     return f"runs/{run12}/plan.json"
+
+
+def verdict_prefix(judge: str, judge12: str) -> str:
+    """The folder of all verdicts of one judge."""
+    return f"verdicts/{judge}@{judge12}/"

@@ -1,0 +1,162 @@
+"""The loop: a batch of images climbs, each towards its own class, none knowing of the others.
+
+Reads as DESIGN's "One step": look through the transforms, ask the network, take the gradient back to the pixels,
+precondition, step, filter. `run/` decides what is in a batch and what becomes of it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from classmodels.ascent.objective import log_probabilities, objective, rank
+from classmodels.ascent.preconditioner import Precondition
+from classmodels.ascent.recipe import Recipe
+from classmodels.ascent.space import Space
+from classmodels.ops.affine import affine
+from classmodels.ops.filters import clip_small_contribution, clip_small_norm, gaussian_blur
+from classmodels.ops.step import step
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How the arithmetic is carried out: chosen by `run/`, no part of the mathematics.
+
+    autocast: dtype of the network's own arithmetic, or None for float32. layout: memory format of what it is shown.
+    """
+
+    autocast: torch.dtype | None = None
+    layout: torch.memory_format = torch.contiguous_format
+
+
+@dataclass(frozen=True)
+class Final:
+    """The network's view of the finished images, untransformed: logit, probability (float32) and rank (int64), [N] each."""
+
+    logit: Tensor
+    probability: Tensor
+    rank: Tensor
+
+
+class Ascent:
+    """N images on their way up.
+
+    x: float32 [N, C, H, W], the images now. scores: float32 [N, steps + 1], NaN where not yet known. failed: bool
+    [N], the images whose gradient or score was not finite; they stay as they were. Call `step` recipe.steps
+    times, then `finish`.
+
+    logits: the classifier, x [N, C, H, W] to float [N, classes]. targets: int64 [N]. maps: float32
+    [steps, N, 2, 3] (see `draws.transform_maps`), or None without transforms.
+    """
+
+    def __init__(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        targets: Tensor,
+        x: Tensor,
+        maps: Tensor | None,
+        recipe: Recipe,
+        space: Space,
+        head: str = "softmax",
+        numerics: Numerics = Numerics(),
+    ) -> None:
+        self.logits, self.targets, self.head = logits, targets, head
+        self.recipe, self.numerics = recipe, numerics
+        self.x, self.maps = x, maps
+        self.m = torch.zeros_like(x)
+        self.v = torch.zeros_like(x) if recipe.optimizer.kind == "adam" else None
+        self.failed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.scores = torch.full((len(x), recipe.steps + 1), math.nan, device=x.device)
+        self.done = 0
+        self.x0 = space.towards(recipe.regularizers.towards).to(x.dtype)
+        low, high = space.box
+        self.box = (low.to(x.dtype), high.to(x.dtype)) if recipe.clamp else None
+        if self.box is not None:
+            self.x = torch.clamp(self.x, *self.box)
+        self.precondition = (
+            Precondition(recipe.preconditioner, space.shape, x.device, x.dtype)
+            if recipe.preconditioner.active
+            else None
+        )
+
+    def step(self) -> None:
+        """One step of every image; column `done` of scores is what the network saw."""
+        raw = self._gradient()
+        g = raw if self.precondition is None else self.precondition(raw, self._progress())
+        optimizer, regularizers = self.recipe.optimizer, self.recipe.regularizers
+        before = self.x
+        self.done += 1
+        self.x = step(
+            before,
+            g,
+            self.m,
+            self.v,
+            self.failed,
+            t=self.done,
+            lr=self.learning_rate(self.done - 1),
+            optimizer=optimizer.kind,
+            momentum=optimizer.momentum,
+            betas=optimizer.betas,
+            normalize=optimizer.normalize,
+            l2=regularizers.l2,
+            l1=regularizers.l1,
+            tv=regularizers.tv,
+            x0=self.x0,
+            box=self.box,
+        )
+        self._filter(raw)
+
+    def finish(self) -> Final:
+        """The last column of scores, and the network's view of the finished images."""
+        with torch.no_grad():
+            logits = self._logits(self.x)
+        self._see(logits, self.recipe.steps)
+        chosen = log_probabilities(logits, self.head).gather(1, self.targets.view(-1, 1)).squeeze(1)
+        return Final(self.scores[:, -1], chosen.exp(), rank(logits, self.targets))
+
+    def learning_rate(self, done: int) -> float:
+        """lr of the step that follows `done` finished ones; `cosine` falls from lr towards 0."""
+        optimizer = self.recipe.optimizer
+        if optimizer.schedule == "constant":
+            return optimizer.lr
+        return optimizer.lr * 0.5 * (1 + math.cos(math.pi * done / self.recipe.steps))
+
+    def _gradient(self) -> Tensor:
+        x = self.x.detach().requires_grad_(True)
+        seen = x if self.maps is None else affine(x, self.maps[self.done])
+        logits = self._logits(seen)
+        self._see(logits.detach(), self.done)
+        value = objective(logits, self.targets, self.recipe.objective, self.head).sum()
+        (gradient,) = torch.autograd.grad(value, x)
+        return gradient
+
+    def _logits(self, x: Tensor) -> Tensor:
+        dtype = self.numerics.autocast
+        with torch.autocast(x.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            logits = self.logits(x.contiguous(memory_format=self.numerics.layout))
+        return logits.to(x.dtype)
+
+    def _see(self, logits: Tensor, column: int) -> None:
+        scores = logits.gather(1, self.targets.view(-1, 1)).squeeze(1)
+        # A score can be NaN while its gradient is finite: a broken bias. That unit fails too.
+        self.failed |= ~torch.isfinite(scores)
+        self.scores[:, column] = scores
+
+    def _progress(self) -> float:
+        return self.done / max(self.recipe.steps - 1, 1)
+
+    def _filter(self, g: Tensor) -> None:
+        """The periodic regularizers; an image that failed keeps its pixels."""
+        regularizers = self.recipe.regularizers
+        blur, norm, contribution = regularizers.blur, regularizers.small_norm, regularizers.small_contribution
+        x = self.x
+        if blur.sigma and self.done % blur.every == 0:
+            x = gaussian_blur(x, blur.sigma)
+        if norm.percentile and self.done % norm.every == 0:
+            x = clip_small_norm(x, norm.percentile, self.x0)
+        if contribution.percentile and self.done % contribution.every == 0:
+            x = clip_small_contribution(x, g, contribution.percentile, self.x0)
+        if x is not self.x:
+            self.x = torch.where(self.failed.view(-1, 1, 1, 1), self.x, x)

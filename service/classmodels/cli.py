@@ -1,0 +1,280 @@
+"""The commands: parse arguments, call what does the work, print what it says. No logic of its own.
+
+Heavy imports stand inside the commands, so that `--help` answers at once.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from classmodels import __version__
+from classmodels.errors import ClassmodelsError
+
+if TYPE_CHECKING:
+    from classmodels.job.check import CheckedJob
+    from classmodels.job.plan import Unit
+
+JOB = click.argument("job", metavar="JOB", type=click.Path(dir_okay=False))
+SET = click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field, e.g. seed=1.")
+OUTPUT = click.option("--output", metavar="FOLDER", help="Where results go, instead of the job's output.")
+ONLY = click.option(
+    "--only", multiple=True, metavar="MODEL/RECIPE/CLASS", help="Only these units; * matches any part, e.g. */l2/9."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="classmodels")
+def cli() -> None:
+    """See what each class means to an image classifier.
+
+    For every class of a network, classmodels finds the image that the network itself scores highest (Simonyan et
+    al. 2013) and gathers these class models in a gallery. Start with: classmodels run jobs/figure-1.yaml
+    """
+
+
+@cli.command()
+@JOB
+@SET
+@OUTPUT
+@ONLY
+@JSON
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "cuda", "cpp", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the steps; a backend that is named and missing is an error.",
+)
+def run(
+    job: str,
+    overrides: Sequence[str],
+    output: str | None,
+    only: Sequence[str],
+    as_json: bool,
+    device: str,
+    backend: str,
+) -> None:
+    """Do the whole JOB here: ascend every unit, have the panel judge, write the gallery.
+
+    What is done already is left alone. Ctrl-C keeps what is finished; the same command goes on from there.
+    """
+    from rich.console import Console
+
+    from classmodels.job.plan import expand_plan, selector
+    from classmodels.run.job import run_job
+    from classmodels.run.numerics import choose_machine
+    from classmodels.run.progress import listener
+    from classmodels.run.units import Tally
+    from classmodels.store import open_store
+
+    machine = choose_machine(device, backend)
+    plan = expand_plan(_load(job, overrides))
+    wanted = selector(only, plan.units)
+    store = open_store(output or plan.job.job.output)
+    tally = Tally()
+    progress = listener(Console(stderr=True))
+    try:
+        with progress:
+            report = run_job(plan, store, machine, progress, tally, wanted)
+    except KeyboardInterrupt:
+        left = len([unit for unit in plan.units if wanted(unit)]) - tally.done - tally.already
+        click.echo(
+            f"interrupted: {tally.done + tally.already} units are done and kept, {left} are left;"
+            " the same command goes on from there",
+            err=True,
+        )
+        raise
+    _report_failures(report.failures)
+    page = store.locate(report.page)
+    if as_json:
+        _print_json(
+            {
+                "run": report.run12,
+                "units": report.units,
+                "done": report.done,
+                "already": report.already,
+                "verdicts": report.verdicts,
+                "failed": [{"what": failure.what, "reason": failure.reason} for failure in report.failures],
+                "page": page,
+                "seconds": round(report.seconds, 3),
+            }
+        )
+    elif report.done or report.failures:
+        click.echo(
+            f"{report.done} units done, {report.already} were done already, {len(report.failures)} failed,"
+            f" in {report.seconds:.0f} s"
+        )
+        click.echo(page)
+    else:
+        click.echo(f"nothing to do: all {report.already} units are done")
+        click.echo(page)
+    sys.exit(report.exit_code)
+
+
+@cli.command()
+@JOB
+@SET
+@JSON
+def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Check JOB: every problem at once, each as file:line:column. Exit code 2 where there are any."""
+    from classmodels.job.document import JobFileError
+
+    try:
+        checked = _load(job, overrides)
+    except JobFileError as error:
+        if not as_json:
+            raise
+        problems = [
+            {"line": p.line, "column": p.column, "where": p.where, "message": p.message} for p in error.problems
+        ]
+        _print_json({"valid": False, "problems": problems})
+        sys.exit(error.exit_code)
+    if as_json:
+        _print_json({"valid": True, "problems": []})
+    else:
+        click.echo(
+            f"{job} is valid: {len(checked.models)} models, {len(checked.recipes)} recipes,"
+            f" {sum(map(len, checked.classes.values())) * len(checked.recipes)} units"
+        )
+
+
+@cli.command()
+@JOB
+@SET
+@OUTPUT
+@JSON
+@click.option("--estimate", "with_estimate", is_flag=True, help="Also what is left to do, its bytes and device-hours.")
+def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, with_estimate: bool) -> None:
+    """List the units of JOB in order, and the shard each belongs to."""
+    from dataclasses import asdict
+
+    from classmodels.job.plan import expand_plan
+    from classmodels.run.estimate import estimate
+    from classmodels.store import open_store
+
+    planned = expand_plan(_load(job, overrides))
+    shards = planned.job.job.cluster.shards or 1
+    cost = estimate(planned, open_store(output or planned.job.job.output)) if with_estimate else None
+    rows = [
+        {
+            "shard": shard,
+            "model": unit.task.model.spec.name,
+            "model12": unit.task.model.model12,
+            "recipe": unit.task.recipe.name,
+            "recipe12": unit.task.recipe12,
+            "class": unit.class_index,
+            "label": unit.label,
+            "record": unit.record_key,
+        }
+        for shard in range(shards)
+        for unit in planned.shard(shard, shards)
+    ]
+    if as_json:
+        _print_json({"run": planned.run12, "shards": shards, "units": rows, "estimate": cost and asdict(cost)})
+        return
+    for row in rows:
+        click.echo(
+            f"{row['shard']:>4}  {row['model']}@{row['model12']}  {row['recipe']}@{row['recipe12']}"
+            f"  {row['class']:>4}  {row['label']}"
+        )
+    click.echo(f"run {planned.run12}: {len(rows)} units in {shards} shards")
+    if cost:
+        hours = "unknown: nothing was timed here yet" if cost.device_hours is None else f"{cost.device_hours:.3g}"
+        click.echo(
+            f"left to do: {cost.missing} units, {cost.objects} objects, about {cost.bytes / 1e6:.1f} MB;"
+            f" device-hours {hours}"
+        )
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a job file, for editors and other programs."""
+    from classmodels.job.schema import json_schema
+
+    _print_json(json_schema())
+
+
+@cli.command()
+@click.argument("source", metavar="FOLDER")
+@JSON
+def gallery(source: str, as_json: bool) -> None:
+    """Rebuild the pages of every run in FOLDER from its records and verdicts."""
+    from classmodels.gallery import rebuild
+    from classmodels.store import open_store
+
+    store = open_store(source)
+    pages = [store.locate(key) for key in rebuild(store)]
+    if as_json:
+        _print_json({"pages": pages})
+    else:
+        click.echo("\n".join(pages))
+
+
+@cli.command()
+@JSON
+def info(as_json: bool) -> None:
+    """Versions, devices, backends, and why one is missing."""
+    from classmodels.run.info import collect
+
+    about = collect()
+    if as_json:
+        _print_json(about)
+        return
+    for part, facts in about.items():
+        click.echo(part)
+        for name, value in facts.items():
+            click.echo(f"  {name:<14} {value}")
+
+
+def _load(job: str, overrides: Sequence[str]) -> "CheckedJob":
+    from classmodels.job.check import load_job
+
+    return load_job(job, overrides)
+
+
+def _report_failures(failures: Sequence[Any], shown: int = 20) -> None:
+    """Failures by reason: one line for a thousand units that failed for the same one."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure.what)
+    for reason, what in list(by_reason.items())[:shown]:
+        others = f" and {len(what) - 1} more" if len(what) > 1 else ""
+        click.echo(f"failed: {what[0]}{others}: {reason}", err=True)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    """Run `command`; every error meant for people becomes its message and exit code, an interrupt becomes 130."""
+    try:
+        command()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ClassmodelsError as error:
+        click.echo(f"classmodels: {error}" if "\n" not in str(error) else str(error), err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return 0
+
+
+def main() -> NoReturn:
+    """The console script."""
+    # A polite kill ends like Ctrl-C: what is done is kept and said.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(_guarded(lambda: cli.main(standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""The gallery: a page, a contact sheet and their data, made from the records and verdicts in a store.
+
+Start at `page.write_gallery`; `view` says what a page knows, `units` what of a store is believed.
+"""
+
+from classmodels.gallery.page import render_page, write_gallery
+from classmodels.gallery.view import gallery_view
+
+__all__ = ["gallery_view", "render_page", "write_gallery"]

@@ -1,0 +1,230 @@
+"""The view: all that a gallery page shows, as plain JSON-able values and nothing else.
+
+A pure function of the plan, its records and their verdicts: no clock, no host, no path of this machine. `page.py`
+renders it; it is also stored beside the page as gallery.json for whoever wants to read a gallery by program.
+"""
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+from classmodels.gallery.agreement import contrast, panel_table
+from classmodels.gallery.plain import curve, mean, neutral_settings, number, rows, text
+from classmodels.gallery.units import Judged, Unit, read_units
+from classmodels.store import FileEntry, RunPlan, Store
+from classmodels.store.records import gallery_prefix
+
+TOP = 5
+
+
+def gallery_view(store: Store, plan: RunPlan) -> dict[str, Any]:
+    """The view of `plan` over what `store` holds.
+
+    `models`, `recipes`, `judges`, `classes`, `numerics` and `packages` are lists that `units` point into by position.
+    Links (`href`) are relative to the page. A unit without a believable record keeps its place, with a `state` other
+    than "done" and no image. Raises InputError for a plan that is none, StoreError where the store cannot be read.
+    """
+    return view_of(read_units(store, plan), plan)
+
+
+def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
+    """The view of `units`, as `read_units` gave them for `plan`."""
+    up = "../" * gallery_prefix(plan.job, plan.run12).count("/")
+    models, recipes = _models(units), _recipes(units)
+    model_at = {key: position for position, key in enumerate(dict.fromkeys((u.model, u.model12) for u in units))}
+    recipe_at = {key: position for position, key in enumerate(dict.fromkeys((u.recipe, u.recipe12) for u in units))}
+    judge_at = {
+        judge: position
+        for position, judge in enumerate(dict.fromkeys(j.judge.model12 for u in units for j in u.judged))
+    }
+    numerics, packages = _Table(), _Table()
+    classes, class_of = _classes(units)
+
+    shown = []
+    for unit, position in zip(units, class_of, strict=True):
+        model, recipe = model_at[unit.model, unit.model12], recipe_at[unit.recipe, unit.recipe12]
+        entry: dict[str, Any] = {
+            "id": "/".join(
+                quote(part, safe="") for part in (models[model]["name"], recipes[recipe]["name"], str(unit.class_index))
+            ),
+            "state": unit.state,
+            "model": model,
+            "recipe": recipe,
+            "class": position,
+            "index": unit.class_index,
+            "label": classes[position]["label"],
+        }
+        if (record := unit.record) is not None:
+            entry |= {
+                "label": text(record.label),
+                "record": up + quote(unit.key, safe="/@"),
+                "image": _file(unit, record.image, up),
+                "animation": _file(unit, record.animation, up) if record.animation else None,
+                "seed": record.seed,
+                "logit": number(record.outcome.logit),
+                "probability": number(record.outcome.probability, 4),
+                "rank": record.outcome.rank,
+                "curve": curve(record.scores),
+                "deterministic": record.deterministic,
+                "numerics": numerics.place(rows(record.numerics)),
+                "package": packages.place(rows(dict(record.package))),
+                "held_out": _held_out(unit.judged),
+                "verdicts": [_verdict(judged, judge_at[judged.judge.model12]) for judged in unit.judged],
+            }
+        shown.append(entry)
+
+    return {
+        "version": 1,
+        "job": text(plan.job),
+        "run12": text(plan.run12),
+        "counts": _counts(units),
+        "models": models,
+        "recipes": recipes,
+        "judges": _judges(units),
+        "classes": classes,
+        "units": shown,
+        "numerics": numerics.items,
+        "packages": packages.items,
+        "panel": panel_table(units, model_at, recipe_at),
+        "contrast": contrast(units),
+    }
+
+
+def _address(model: str, recipe: str, index: int) -> str:
+    """The fragment that opens a unit in the page, quoted as encodeURIComponent does it."""
+    return "/".join(quote(part, safe="!'()*") for part in (model, recipe, str(index)))
+
+
+class _Table:
+    """Distinct values in order of appearance; units share them by position, which keeps a large page small."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def place(self, value: Any) -> int:
+        if value not in self.items:
+            self.items.append(value)
+        return self.items.index(value)
+
+
+def _file(unit: Unit, file: FileEntry, up: str) -> dict[str, Any]:
+    return {
+        "href": up + quote(unit.folder + file.name, safe="/@"),
+        "sha256": file.sha256,
+        "width": file.width,
+        "height": file.height,
+        "frames": file.frames,
+    }
+
+
+def _models(units: list[Unit]) -> list[dict[str, Any]]:
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for unit in units:
+        entry = found.setdefault(
+            (unit.model, unit.model12), {"name": text(unit.model), "model12": text(unit.model12), "identity": []}
+        )
+        if unit.record is not None and not entry["identity"]:
+            model = unit.record.model
+            entry |= {"family": text(model.family), "head": text(model.head), "classes": model.classes}
+            entry |= {
+                "licence": text(model.licence) if model.licence else None,
+                "notes": [text(note) for note in model.notes[:20]],
+            }
+            entry["identity"] = rows(model.identity)
+    return _told_apart(list(found.values()), "model12")
+
+
+def _recipes(units: list[Unit]) -> list[dict[str, Any]]:
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for unit in units:
+        entry = found.setdefault(
+            (unit.recipe, unit.recipe12), {"name": text(unit.recipe), "recipe12": text(unit.recipe12), "settings": []}
+        )
+        if unit.record is not None and not entry["settings"]:
+            entry["settings"] = rows(unit.record.recipe.settings, neutral_settings())
+    return _told_apart(list(found.values()), "recipe12")
+
+
+def _told_apart(entries: list[dict[str, Any]], digest: str) -> list[dict[str, Any]]:
+    """Two checkpoints under one name (a comparison) get their digest added to it."""
+    names = [entry["name"] for entry in entries]
+    return [
+        entry | {"name": f"{name}@{entry[digest]}" if names.count(name) > 1 else name}
+        for entry, name in zip(entries, names, strict=True)
+    ]
+
+
+def _judges(units: list[Unit]) -> list[dict[str, Any]]:
+    judges = {judged.judge.model12: judged.judge for unit in units for judged in unit.judged}
+    return [{"name": text(j.name), "model12": text(j.model12), "family": text(j.family)} for j in judges.values()]
+
+
+def _classes(units: list[Unit]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The classes in order of appearance, and each unit's position among them.
+
+    Two models' classes are one where index and first synonym agree. A unit without a record, and so without a label,
+    joins whatever class has its index.
+    """
+    keys: dict[tuple[int, str], dict[str, Any]] = {}
+    by_index: dict[int, tuple[int, str]] = {}
+    for unit in units:
+        if unit.record is not None:
+            by_index.setdefault(unit.class_index, _class_key(unit.class_index, unit.record.label))
+    of_unit = []
+    for unit in units:
+        index = unit.class_index
+        key = _class_key(index, unit.record.label) if unit.record else by_index.get(index, (index, ""))
+        label = text(unit.record.label) if unit.record else f"class {index}"
+        entry = keys.setdefault(key, {"index": index, "label": label})
+        if unit.record is not None and entry["label"] == f"class {index}":
+            entry["label"] = label
+        of_unit.append(key)
+    place = {key: position for position, key in enumerate(keys)}
+    return list(keys.values()), [place[key] for key in of_unit]
+
+
+def _class_key(index: int, label: str) -> tuple[int, str]:
+    return index, re.sub(r"[\s_]+", " ", label.split(",")[0]).strip().casefold()
+
+
+def _held_out(judged: tuple[Judged, ...]) -> dict[str, Any]:
+    """How the judges other than the model itself see one image: those that answered, and how they ranked it."""
+    asked = [j for j in judged if j.held_out]
+    ranks = [
+        (j.verdict.rank, j.verdict.probability, j.relation) for j in asked if j.verdict and j.verdict.rank is not None
+    ]
+    return {
+        "asked": len(asked),
+        "judges": len(ranks),
+        "top1": sum(rank == 1 for rank, _, _ in ranks),
+        "top5": sum(rank <= TOP for rank, _, _ in ranks),
+        "same_family": sum(stands == "same family" for _, _, stands in ranks),
+        "probability": mean([p for _, p, _ in ranks if p is not None and number(p) is not None]),
+    }
+
+
+def _verdict(judged: Judged, judge: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"judge": judge, "relation": judged.relation, "state": judged.state}
+    if (verdict := judged.verdict) is not None:
+        entry |= {
+            "rank": verdict.rank,
+            "probability": number(verdict.probability, 4),
+            "top": [
+                [text(top.label), number(top.probability, 4), top.index == verdict.class_index]
+                for top in verdict.top[:TOP]
+            ],
+        }
+    return entry
+
+
+def _counts(units: list[Unit]) -> dict[str, int]:
+    judged = [j for unit in units for j in unit.judged]
+    return {
+        "units": len(units),
+        "done": sum(unit.state == "done" for unit in units),
+        "missing": sum(unit.state == "missing" for unit in units),
+        "damaged": sum(unit.state == "damaged" for unit in units),
+        "verdicts": sum(j.state == "done" for j in judged),
+        "verdicts_missing": sum(j.state == "missing" for j in judged),
+        "verdicts_damaged": sum(j.state == "damaged" for j in judged),
+    }

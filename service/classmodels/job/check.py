@@ -1,0 +1,320 @@
+"""Checking a job file: every problem at once, each with its place; and what a job without problems comes to.
+
+The order of a check: the schema, the recipes with all they extend, the models with their files and labels, the
+classes by those labels, the panel. A part that is wrong does not keep the others from being checked.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from classmodels.ascent.recipe import Recipe
+from classmodels.errors import InputError, ModelError
+from classmodels.job.document import Document, JobFileError, Problem, parse, read, shown
+from classmodels.job.explain import problems_of
+from classmodels.job.presets import PRESETS
+from classmodels.job.identity import digest12
+from classmodels.job.recipes import NamedRecipe, expand
+from classmodels.job.schema import RANGE, Job, PanelMember
+from classmodels.models.labels import did_you_mean, find_class
+from classmodels.models.resolve import ResolvedModel, digest_code, resolve
+from classmodels.models.sources import check_factory
+from classmodels.models.spec import FieldError, ModelSpec, Name
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A member of the panel, and how the ascended models' labels translate to its own where they are called otherwise."""
+
+    model: ResolvedModel
+    map: dict[str, str | int]
+
+    @property
+    def judge12(self) -> str:
+        """The judge's model12; with a map, a digest of both: another map gives other verdicts."""
+        return digest12([self.model.model12, self.map]) if self.map else self.model.model12
+
+
+@dataclass(frozen=True)
+class CheckedJob:
+    """A job in which nothing is wrong that can be told before the ascent.
+
+    classes: the class indices of every ascended model, by its name.
+    """
+
+    job: Job
+    document: Document
+    models: tuple[ResolvedModel, ...]
+    recipes: tuple[NamedRecipe, ...]
+    classes: dict[str, tuple[int, ...]]
+    panel: tuple[Judge, ...]
+
+
+def load_job(file: str | Path, overrides: Sequence[str] = ()) -> CheckedJob:
+    """The job in `file`, with `overrides` (`path=value`) laid over it, checked. Raises JobFileError, InputError."""
+    return check_job(read(file), overrides)
+
+
+def check_job(document: Document, overrides: Sequence[str] = ()) -> CheckedJob:
+    """The job in `document`, checked; relative paths count from the folder of `document.file`. Raises JobFileError."""
+    for override in overrides:
+        _override(document, override)
+    check = _Check(document)
+    checked = check.run()
+    if checked is None or check.problems:
+        raise JobFileError(check.problems)
+    return checked
+
+
+def _override(document: Document, override: str) -> None:
+    """Lay `path=value` over the document: keys and indices with dots between; an item of a list also by its name."""
+    dotted, separator, text = override.partition("=")
+    if not separator or not dotted:
+        raise InputError(f"--set {override!r}: expected path=value, such as recipes.natural.steps=64")
+    value = parse(text.encode() or b"null", f"--set {override}").data
+    target, path = document.data, []
+    parts = dotted.split(".")
+    for position, part in enumerate(parts):
+        last = position == len(parts) - 1
+        key: str | int = part
+        if isinstance(target, list):
+            key = _item(target, part, override)
+            if isinstance(target[key], str) and not last:
+                # `natural` in a list of recipes is short for {extends: natural}.
+                target[key] = {"name": target[key], "extends": target[key]}
+        elif not isinstance(target, dict):
+            raise InputError(f"--set {override!r}: {'.'.join(parts[:position])} is {shown(target)} and has no {part!r}")
+        path.append(key)
+        if last:
+            target[key] = value
+        else:
+            if isinstance(target, dict) and target.get(part) is None:
+                target[part] = {}
+            target = target[key]
+    document.options[tuple(path)] = override
+
+
+def _item(items: list[Any], part: str, override: str) -> int:
+    if part.isdecimal() and int(part) < len(items):
+        return int(part)
+    names = [item.get("name", item.get("extends")) if isinstance(item, dict) else item for item in items]
+    if part in names:
+        return names.index(part)
+    choices = [str(name) for name in names if name is not None]
+    raise InputError(
+        f"--set {override!r}: found no item {part!r}, expected an index below {len(items)} or one of"
+        f" {', '.join(choices)}{did_you_mean(part, choices)}"
+    )
+
+
+class _Check:
+    """One check of one document: collects problems, part by part."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.base = Path(document.file).absolute().parent
+
+    def run(self) -> CheckedJob | None:
+        data = self.document.data
+        job = self._validate(Job, data, ())
+        if not isinstance(data, dict):
+            return None
+        recipes = self._recipes(data.get("recipes", ["natural"]))
+        models = self._models(data.get("models"), data.get("code"))
+        classes = self._classes(data.get("classes"), models)
+        panel = self._panel(data.get("panel", "all"), models)
+        if job is None or self.problems:
+            return None
+        ascended = [model for model in models if model.spec.role == "ascend"]
+        if not ascended:
+            self._problem(("models",), "every model is a judge, expected at least one with role: ascend")
+        units = sum(len(classes[model.spec.name]) for model in ascended) * len(recipes)
+        if units > job.limits.units:
+            self._problem(
+                ("limits", "units"),
+                f"the job has {units} units, expected at most {job.limits.units}; raise limits.units if it is meant",
+            )
+        return CheckedJob(job, self.document, tuple(models), tuple(recipes), classes, tuple(panel))
+
+    def _problem(self, path: tuple[str | int, ...], message: str, *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(path, message, key=key))
+
+    def _validate(self, model: type[Any], data: Any, at: tuple[str | int, ...], *, quiet: bool = False) -> Any:
+        try:
+            # As JSON, strictly: what YAML read as text is no number, and true is no 1.
+            return model.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            if not quiet:
+                self.problems += problems_of(error, self.document, model, at, data)
+            return None
+
+    def _recipes(self, entries: Any) -> list[NamedRecipe]:
+        if not isinstance(entries, list) or len(entries) > 1000:
+            return []
+        named = {
+            entry["name"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        }
+        recipes = []
+        for index, entry in enumerate(entries):
+            at = ("recipes", index)
+            if isinstance(entry, str):
+                entry = {"name": entry, "extends": entry}
+            elif not isinstance(entry, dict):
+                continue
+            recipe = self._recipe(entry, named, at)
+            if recipe is not None:
+                recipes.append(recipe)
+        self._unique([recipe.name for recipe in recipes], "recipes", "give one of them another name")
+        return recipes
+
+    def _recipe(
+        self, entry: dict[str, Any], named: dict[str, dict[str, Any]], at: tuple[str | int, ...]
+    ) -> NamedRecipe | None:
+        naming = self._validate(_Naming, {k: v for k, v in entry.items() if k in ("name", "extends")}, at)
+        if naming is None:
+            return None
+        name = naming.name or naming.extends
+        if name is None:
+            self._problem(at, "the recipe has no name, expected name: or extends:")
+            return None
+        try:
+            whole = expand(entry, named)
+        except KeyError as error:
+            choices = sorted({*PRESETS, *named})
+            self._problem(
+                (*at, "extends"),
+                f"found the unknown recipe {shown(error.args[0])}, expected one of {', '.join(choices)}"
+                f"{did_you_mean(error.args[0], choices)}",
+            )
+            return None
+        except RecursionError:
+            self._problem(
+                (*at, "extends"), f"the recipe {shown(name)} extends itself, expected a chain that ends at a preset"
+            )
+            return None
+        recipe = self._validate(Recipe, whole, at)
+        return None if recipe is None else NamedRecipe(name, recipe)
+
+    def _models(self, entries: Any, code: Any) -> list[ResolvedModel]:
+        if not isinstance(entries, list) or len(entries) > 1000:
+            return []
+        folder, digest = self._code(code)
+        models = []
+        for index, entry in enumerate(entries):
+            spec = self._validate(ModelSpec, entry, (), quiet=True) if isinstance(entry, dict) else None
+            if spec is None:
+                continue
+            try:
+                if spec.source.kind == "factory":
+                    check_factory(spec.source, self.base, folder)
+                models.append(resolve(spec, self.base, folder, digest))
+            except FieldError as error:
+                self._problem(("models", index, *error.field), f"model {spec.name!r}: {error}")
+            except InputError as error:
+                self._problem(("models", index), f"model {spec.name!r}: {error}")
+        self._unique([model.spec.name for model in models], "models", "give one of them another name")
+        return models
+
+    def _code(self, code: Any) -> tuple[Path | None, str | None]:
+        if not isinstance(code, str):
+            return None, None
+        folder = (self.base / Path(code).expanduser()).absolute()
+        try:
+            return folder, digest_code(folder)
+        except FieldError as error:
+            self._problem(error.field, str(error))
+            return None, None
+
+    def _unique(self, names: list[str], part: str, advice: str) -> None:
+        # Names become folders, and some file systems do not tell upper from lower case.
+        for index, name in enumerate(names):
+            if name.lower() in [earlier.lower() for earlier in names[:index]]:
+                self._problem((part, index), f"found the name {shown(name)} a second time; {advice}")
+
+    def _classes(self, items: Any, models: list[ResolvedModel]) -> dict[str, tuple[int, ...]]:
+        if items != "all" and not isinstance(items, list):
+            return {}
+        classes = {}
+        for model in models:
+            if model.spec.role != "ascend":
+                continue
+            count = model.classes if model.classes is not None else _count_classes(model)
+            if items == "all":
+                classes[model.spec.name] = tuple(range(count or 0))
+                continue
+            chosen: dict[int, None] = {}
+            for position, item in enumerate(items):
+                if isinstance(item, bool) or not isinstance(item, (str, int)):
+                    continue
+                try:
+                    chosen |= dict.fromkeys(_indices(item, model.labels, count))
+                except InputError as error:
+                    self._problem(("classes", position), f"model {model.spec.name!r}: {error}")
+            classes[model.spec.name] = tuple(chosen)
+        return classes
+
+    def _panel(self, panel: Any, models: list[ResolvedModel]) -> list[Judge]:
+        by_name = {model.spec.name: model for model in models}
+        if panel == "all":
+            return [Judge(model, {}) for model in models]
+        if not isinstance(panel, list):
+            return []
+        judges = []
+        for index, entry in enumerate(panel):
+            member = {"model": entry} if isinstance(entry, str) else entry
+            valid = self._validate(PanelMember, member, (), quiet=True) if isinstance(member, dict) else None
+            if valid is None:
+                continue
+            if valid.model in by_name:
+                judges.append(Judge(by_name[valid.model], valid.map))
+            elif len(by_name) == len(self.document.data["models"]):
+                self._problem(
+                    ("panel", index),
+                    f"found the unknown model {shown(valid.model)}, expected one of {', '.join(by_name)}"
+                    f"{did_you_mean(valid.model, list(by_name))}",
+                )
+        return judges
+
+
+class _Naming(BaseModel, extra="forbid"):
+    """The two fields that a job's recipe has beyond those of a recipe."""
+
+    name: Name | None = None
+    extends: str | None = None
+
+
+def _indices(item: str | int, labels: Sequence[str] | None, count: int | None) -> Sequence[int]:
+    """The class indices that an item of `classes` means. Raises InputError."""
+    if isinstance(item, str):
+        bounds = RANGE.match(item)
+        if bounds and not (labels and item in labels):
+            first, last = int(bounds[1]), int(bounds[2])
+            if first > last:
+                raise InputError(f"found the range {item}, expected the lower index first")
+            _within(last, count)
+            return range(first, last + 1) if count is not None or last - first < 100_000 else ()
+        if labels is None:
+            raise InputError(f"found the class {shown(item)}, expected an index: the model has no labels")
+        return (find_class(item, labels),)
+    _within(item, count)
+    return (item,)
+
+
+def _within(index: int, count: int | None) -> None:
+    if index < 0 or (count is not None and index >= count):
+        raise InputError(f"found the class index {index}, expected 0 to {count - 1 if count else '...'}")
+
+
+def _count_classes(model: ResolvedModel) -> int | None:
+    """How many classes a network without labels has: it must be built to know. None where that fails; its units will say why."""
+    from classmodels.models.classifier import load
+
+    try:
+        return load(model).classes
+    except (InputError, ModelError):
+        return None

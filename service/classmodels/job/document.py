@@ -1,0 +1,223 @@
+"""YAML with positions: plain data, and for every value the line and column where it stood.
+
+YAML 1.2's core types, so that `no` is a word and 1e-3 a number. Duplicate keys, tags, and documents too large or
+too deep are refused; an alias counts as often as it is used, so that no small file becomes a large one.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from classmodels.errors import InputError
+
+MAX_BYTES = 4 * 2**20
+MAX_DEPTH = 32
+MAX_VALUES = 200_000
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong with a job, and where. `where` is `file:line:column`, or the option that brought it."""
+
+    line: int
+    column: int
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class JobFileError(InputError):
+    """A job file with problems: all of them, in the order of the file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass
+class Document:
+    """A job file as data. `places` holds (line, column), from 1, of each value; `keys` of each key."""
+
+    file: str
+    data: Any
+    places: dict[Path_, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[Path_, tuple[int, int]] = field(default_factory=dict)
+    options: dict[Path_, str] = field(default_factory=dict)
+
+    def problem(self, path: Path_, message: str, *, key: bool = False) -> Problem:
+        """`message` at the value (or the key) at `path`; where the file has no such value, at what should hold it."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.options:
+                return Problem(0, 0, f"--set {self.options[path[:end]]}", message)
+            places = self.keys if key and end == len(path) else self.places
+            if path[:end] in places:
+                line, column = places[path[:end]]
+                return Problem(line, column, f"{self.file}:{line}:{column}", message)
+        return Problem(1, 1, f"{self.file}:1:1", message)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the implicit types of YAML 1.2's core schema instead of YAML 1.1's."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    for _character in _first:
+        key = "" if _character == "\0" else _character
+        entry = (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"))
+        _Loader.yaml_implicit_resolvers.setdefault(key, []).append(entry)
+
+
+def read(file: str | Path) -> Document:
+    """The document in `file`. Raises JobFileError with every problem, InputError where it cannot be read."""
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{file}: {(error.strerror or str(error)).lower()}; expected a job file in YAML") from error
+    return parse(data, str(file))
+
+
+def parse(data: bytes, file: str) -> Document:
+    """`data` as a document; `file` is the name that problems carry. Raises JobFileError."""
+
+    def refuse(line: int, column: int, message: str) -> JobFileError:
+        return JobFileError([Problem(line, column, f"{file}:{line}:{column}", message)])
+
+    if len(data) > MAX_BYTES:
+        raise refuse(1, 1, f"the file has more than {MAX_BYTES >> 20} MiB, expected a job file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise refuse(line, column, f"found the byte 0x{data[error.start]:02x}, expected UTF-8 text") from error
+    try:
+        _bound_depth(text)
+        node = _Loader(text).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise refuse(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, f"not YAML: {what}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise refuse(line, 1, f"found the character #x{error.character:04x}, which YAML does not allow") from error
+    document = Document(file, None)
+    if node is None:
+        raise refuse(1, 1, "the file is empty, expected apiVersion, name, models, classes, recipes and output")
+    builder = _Builder(document)
+    document.data = builder.build(node, ())
+    if builder.problems:
+        raise JobFileError(builder.problems)
+    return document
+
+
+def _bound_depth(text: str) -> None:
+    """Refuse deep nesting before the recursive composer meets it."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _Builder:
+    """Turns YAML nodes into plain data, noting places and problems on the way."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.count = 0
+        self.scalars = yaml.constructor.SafeConstructor()
+
+    def build(self, node: yaml.Node, path: Path_) -> Any:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            if self.count == MAX_VALUES + 1:
+                self._refuse(node, f"more than {MAX_VALUES} values, aliases counted as often as they are used")
+            return None
+        self.document.places[path] = _place(node)
+        if len(path) > MAX_DEPTH:
+            self._refuse(node, f"nested deeper than {MAX_DEPTH}, aliases counted")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            if not node.tag.endswith((":seq", ":python/tuple")) or ":python" in node.tag:
+                self._refuse(node, f"found the tag {node.tag!r}, expected plain YAML without tags")
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        if not node.tag.endswith("2002:map"):
+            self._refuse(node, f"found the tag {node.tag!r}, expected plain YAML without tags")
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if isinstance(key, (bool, int, float)):
+                key = key_node.value  # 0: tench, as in a map of labels
+            if not isinstance(key, str):
+                self._refuse(key_node, "found a key that is no word, expected a field's name")
+                continue
+            if key in result:
+                line, _ = self.document.keys[(*path, key)]
+                self._refuse(key_node, f"found {shown(key)} a second time, it already stands in line {line}")
+                continue
+            self.document.keys[(*path, key)] = _place(key_node)
+            result[key] = self.build(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if kind == "str":
+            return node.value
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return node.value.lower() == "true"
+        if kind == "int" and len(node.value) <= 40:
+            digits = node.value.lower()
+            return int(digits, 8 if "o" in digits else 16 if "x" in digits else 10)
+        if kind == "float":
+            return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        expected = "a number of at most 40 digits" if kind == "int" else "plain YAML without tags"
+        self._refuse(node, f"found {shown(node.value if kind == 'int' else node.tag)}, expected {expected}")
+        return None
+
+    def _refuse(self, node: yaml.Node, message: str) -> None:
+        self.problems.append(Problem(*_place(node), f"{self.document.file}:{_line_column(node)}", message))
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """`value` as it stands in a message: short, quoted, on one line."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _place(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _line_column(node: yaml.Node) -> str:
+    line, column = _place(node)
+    return f"{line}:{column}"

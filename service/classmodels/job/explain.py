@@ -1,0 +1,117 @@
+"""Pydantic's errors as sentences for people: what was found, what was expected, what may have been meant."""
+
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from classmodels.job.document import Document, Path_, Problem, shown
+from classmodels.models.labels import did_you_mean
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "model_attributes_type": "a mapping (key: value)",
+    "tuple_type": "a list",
+    "list_type": "a list",
+}
+_BOUNDS = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "too_short": "at least {min_length} items",
+    "too_long": "at most {max_length} items",
+    "string_too_short": "at least {min_length} character",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "literal_error": "{expected}",
+}
+
+
+def problems_of(
+    error: ValidationError, document: Document, model: type[BaseModel], at: Path_ = (), data: Any = None
+) -> list[Problem]:
+    """Every error of validating `data` (at the path `at` of the document) against `model`, one problem for each place."""
+    found: dict[tuple[Path_, bool], list[str]] = {}
+    details: dict[tuple[Path_, bool], ErrorDetails] = {}
+    for one in error.errors():
+        extra = one["type"] == "extra_forbidden"
+        path = _path_in(data, one["loc"], keep_last=extra or one["type"] == "missing")
+        found.setdefault((path, extra), []).append(_expected(one, path, model))
+        details.setdefault((path, extra), one)
+    return [
+        document.problem((*at, *path), _sentence(details[path, extra], list(dict.fromkeys(expected))), key=extra)
+        for (path, extra), expected in found.items()
+    ]
+
+
+def _sentence(one: ErrorDetails, expected: list[str]) -> str:
+    wanted = " or ".join(expected)
+    if one["type"] == "extra_forbidden":
+        return f"found the unknown field {shown(one['loc'][-1])}, expected {wanted}"
+    if one["type"] == "missing":
+        return f"the field {one['loc'][-1]!r} is missing, expected {wanted}"
+    if one["type"] == "value_error":
+        return wanted
+    near = ""
+    if one["type"] == "literal_error":
+        near = did_you_mean(
+            str(one["input"]), one["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        )
+    return f"found {shown(one['input'])}, expected {wanted}{near}"
+
+
+def _expected(one: ErrorDetails, path: Path_, model: type[BaseModel]) -> str:
+    kind = one["type"]
+    if kind == "extra_forbidden":
+        choices = list(_fields_at(model, path[:-1]))
+        near = did_you_mean(str(path[-1]), choices)
+        return near.removeprefix("; ") if near else f"one of {', '.join(choices)}"
+    if kind == "missing":
+        return f"one of the required fields of {model.__name__}" if len(path) == 1 else "it here"
+    if kind == "value_error":
+        return str(one["ctx"]["error"])
+    if kind in _BOUNDS:
+        return _BOUNDS[kind].format(**one["ctx"])
+    return _EXPECTED.get(kind, one["msg"][0].lower() + one["msg"][1:])
+
+
+def _path_in(data: Any, location: tuple[int | str, ...], *, keep_last: bool) -> Path_:
+    """The parts of an error's location that lead into the data; pydantic adds names of a union's members."""
+    path: list[int | str] = []
+    for position, part in enumerate(location):
+        last = position == len(location) - 1
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            data = data[part]
+            path.append(part)
+        elif last and keep_last:
+            path.append(part)
+    return tuple(path)
+
+
+def _fields_at(model: type[BaseModel], path: Path_) -> Iterable[str]:
+    """The field names of the model that sits at `path` beneath `model`."""
+    kind: Any = model
+    for part in path:
+        inner = _models_in(kind.model_fields[part].annotation) if isinstance(part, str) and kind else None
+        if isinstance(part, str):
+            kind = inner[0] if inner else None
+    return kind.model_fields if kind else ()
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in _models_in(part)]

@@ -1,0 +1,120 @@
+"""The plan: all units of a checked job in order, its shards, and what it will cost."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import groupby
+
+from classmodels.errors import InputError
+from classmodels.job.check import CheckedJob
+from classmodels.job.identity import digest12, recipe_identity, unit_identity
+from classmodels.job.recipes import NamedRecipe
+from classmodels.models.resolve import ResolvedModel
+from classmodels.store.records import record_name, unit_prefix
+
+
+@dataclass(frozen=True)
+class Task:
+    """One recipe on one model: what the units that may share a batch have in common."""
+
+    model: ResolvedModel
+    recipe: NamedRecipe
+    recipe12: str
+    seed: int
+
+    @property
+    def prefix(self) -> str:
+        """Where the task's records and files lie in a store."""
+        return unit_prefix(self.model.spec.name, self.model.model12, self.recipe.name, self.recipe12)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One class of one model under one recipe and seed: the smallest thing that is done, stored, skipped or retried."""
+
+    task: Task
+    class_index: int
+
+    @property
+    def identity(self) -> str:
+        return unit_identity(self.task.model.model12, self.task.recipe12, self.class_index)
+
+    @property
+    def record_key(self) -> str:
+        return self.task.prefix + record_name(self.class_index)
+
+    @property
+    def label(self) -> str:
+        labels = self.task.model.labels
+        return labels[self.class_index] if labels else f"class {self.class_index}"
+
+    def __str__(self) -> str:
+        return f"{self.task.model.spec.name}/{self.task.recipe.name}/{self.label}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units of a job, models outermost, classes innermost; and the judges of its panel."""
+
+    job: CheckedJob
+    units: tuple[Unit, ...]
+
+    @cached_property
+    def run12(self) -> str:
+        """Digest of what is to be made, under the names it will have: the same plan is the same run."""
+        return digest12(
+            {
+                "job": self.job.job.name,
+                "units": [unit.record_key for unit in self.units],
+                "judges": [[judge.model.spec.name, judge.judge12] for judge in self.job.panel],
+            }
+        )
+
+    def shard(self, index: int, shards: int) -> tuple[Unit, ...]:
+        """The units of one completion index: `shards` contiguous parts of nearly equal size."""
+        count = len(self.units)
+        return self.units[count * index // shards : count * (index + 1) // shards]
+
+
+def expand_plan(job: CheckedJob) -> Plan:
+    """The plan of a checked job."""
+    units = [Unit(task, index) for task in _tasks(job) for index in job.classes[task.model.spec.name]]
+    return Plan(job, tuple(units))
+
+
+def by_task(units: Sequence[Unit]) -> Iterator[tuple[Task, list[Unit]]]:
+    """The units of each task together, in order."""
+    for task, group in groupby(units, key=lambda unit: unit.task):
+        yield task, list(group)
+
+
+def _tasks(job: CheckedJob) -> Iterator[Task]:
+    seed = job.job.seed
+    for model in job.models:
+        if model.spec.role == "ascend":
+            for recipe in job.recipes:
+                yield Task(model, recipe, digest12(recipe_identity(recipe.recipe, seed)), seed)
+
+
+def selector(patterns: Sequence[str], units: Sequence[Unit]) -> Callable[[Unit], bool]:
+    """Whether a unit is meant by one of the patterns `model/recipe/class` (`*` matches any part; a class by index or label).
+
+    Without patterns every unit is. Raises InputError for a pattern that is none, or that no unit matches.
+    """
+    parts = [pattern.split("/", 2) for pattern in patterns]
+    for pattern, split in zip(patterns, parts, strict=True):
+        if len(split) != 3:
+            raise InputError(f"--only {pattern!r}: expected MODEL/RECIPE/CLASS, such as */l2/ostrich")
+        if not any(_matches(split, unit) for unit in units):
+            raise InputError(f"--only {pattern!r}: found no such unit; `classmodels plan` lists them")
+    return lambda unit: not parts or any(_matches(split, unit) for split in parts)
+
+
+def _matches(split: Sequence[str], unit: Unit) -> bool:
+    model, recipe, wanted = split
+    return (
+        fnmatchcase(unit.task.model.spec.name, model)
+        and fnmatchcase(unit.task.recipe.name, recipe)
+        and (fnmatchcase(str(unit.class_index), wanted) or fnmatchcase(unit.label.casefold(), wanted.casefold()))
+    )

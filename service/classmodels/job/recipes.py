@@ -1,0 +1,78 @@
+"""From what a job says of a recipe to the whole recipe: presets, `extends`, deep merge."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from classmodels.ascent.recipe import Recipe
+from classmodels.errors import InputError
+from classmodels.job.presets import PRESETS
+from classmodels.models.labels import did_you_mean
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe under the name people will meet it by."""
+
+    name: str
+    recipe: Recipe
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it: mappings key by key, everything else replaced. Neither is modified."""
+    merged = copy.deepcopy(base)
+    for key, value in change.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = merge(below, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
+    return merged
+
+
+def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """`entry` with all it extends beneath it; without `extends` it stands on `plain`.
+
+    named: further recipes by name, which hide presets of the same name. Raises KeyError (the unknown name) and
+    RecursionError (recipes that extend each other).
+    """
+    chain = [entry]
+    while (below := chain[-1].get("extends", None if chain[-1] is PRESETS["plain"] else "plain")) is not None:
+        source = named.get(below)
+        if source is None or source is chain[-1]:  # a recipe may extend the preset it is named after
+            source = PRESETS.get(below)
+        if source is None:
+            raise KeyError(below)
+        if any(source is link for link in chain):
+            raise RecursionError(below)
+        chain.append(source)
+    merged: dict[str, Any] = {}
+    for link in reversed(chain):
+        merged = merge(merged, {key: value for key, value in link.items() if key not in ("name", "extends")})
+    return merged
+
+
+def recipe_of(value: str | Mapping[str, Any]) -> NamedRecipe:
+    """The recipe that a preset's name, or a mapping as in a job file, stands for. Raises InputError."""
+    entry = {"name": value, "extends": value} if isinstance(value, str) else dict(value)
+    try:
+        whole = expand(entry, {})
+    except KeyError as error:
+        name = str(error.args[0])
+        choices = sorted(PRESETS)
+        raise InputError(
+            f"found the unknown recipe {name!r}, expected one of {', '.join(choices)}{did_you_mean(name, choices)}"
+        ) from error
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(whole), strict=True)
+    except (ValidationError, TypeError) as error:
+        raise InputError(f"the recipe is wrong: {_sentences(error)}") from error
+    return NamedRecipe(str(entry.get("name") or entry.get("extends") or "recipe"), recipe)
+
+
+def _sentences(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return f"{error}; expected plain numbers, text, lists and mappings"
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'recipe'}: {one['msg']}" for one in error.errors())

@@ -1,0 +1,148 @@
+"""A state dict put into a network: the prefix that wrappers left is found, and everything that does not fit is listed.
+
+`weights.py` reads the state dict.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from classmodels.models.rebuild import CorruptError
+from classmodels.models.user_code import first_line
+
+_SHOWN = 5
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_COUNTERS = re.compile(r"(?:^|\.)(?:total_ops|total_params)$")  # what profilers leave in state dicts
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
+
+
+def fit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Copy `state` into `network` after stripping the prefix under which most of the network's names are found.
+
+    Returns notes on the prefix, on what lies outside it, and on weights that are not finite. Raises CorruptError that
+    lists all missing, unexpected and wrongly shaped names if the rest is not exactly the network's.
+    """
+    wanted = network.state_dict()
+    prefix, inner = _aligned(state, wanted)
+    notes = []
+    if prefix:
+        notes.append(f"prefix {_shown(prefix)} stripped from the names of the weights")
+    outside = [name for name in state if not _WRAPPERS.sub("", name).startswith(prefix)]
+    if outside:
+        notes.append(f"{len(outside)} weights outside {_shown(prefix)} ignored: {_listed(outside)}")
+    counters = [name for name in inner if _COUNTERS.search(name) and name not in wanted]
+    for name in counters:
+        del inner[name]
+
+    wrong = []
+    for name in [name for name in inner if name in wanted]:
+        problem = _misfit(inner[name], wanted[name])
+        if problem:
+            wrong.append(f"{_shown(name)} {problem}")
+            del inner[name]
+    missing, unexpected = _copied(network, inner, wanted, bool(wrong))
+    refused = {line.partition(" ")[0] for line in wrong}
+    missing = [name for name in missing if _shown(name) not in refused and not name.endswith("num_batches_tracked")]
+    if missing or unexpected or wrong:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} of the network's {len(wanted)} weights are missing ({_listed(missing)})")
+        if unexpected:
+            parts.append(f"{len(unexpected)} are unexpected ({_listed(unexpected)})")
+        if wrong:
+            parts.append(f"{len(wrong)} have another shape or type ({_listed(wrong)})")
+        raise CorruptError(f"it fits another network than this {type(network).__name__}: " + "; ".join(parts))
+
+    broken = [
+        name
+        for name, value in network.state_dict().items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if broken:
+        notes.append(f"{len(broken)} weights hold NaN or infinity: {_listed(broken)}")
+    return notes
+
+
+def _aligned(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """The best prefix, and the state under it by the network's names."""
+    plain = {_WRAPPERS.sub("", name): value for name, value in state.items()}
+    if any(_OLD_DENSENET.search(name) for name in plain) and not any(_OLD_DENSENET.search(name) for name in wanted):
+        plain = {_OLD_DENSENET.sub(r"\1", name): value for name, value in plain.items()}
+    if len(plain) != len(state):
+        plain = dict(state)  # stripping made two names one: leave them alone
+    votes: Counter[str] = Counter({"": 0})
+    for name, value in plain.items():
+        parts = name.split(".")
+        # Each way to cut the name in two is a guess at the prefix.
+        for cut in range(min(len(parts), 8)):
+            tail = ".".join(parts[cut:])
+            if tail in wanted:
+                fits = not _misfit(value, wanted[tail])
+                votes[".".join([*parts[:cut], ""]) if cut else ""] += 1_000_000 if fits else 1
+    prefix = max(votes, key=lambda candidate: (votes[candidate], -len(candidate)))
+    inner = {name[len(prefix) :]: value for name, value in plain.items() if name.startswith(prefix)}
+    metadata = getattr(state, "_metadata", None)
+    if metadata is not None:
+        inner = _Versioned(inner)
+        root = prefix.rstrip(".")
+        inner._metadata = {
+            "" if key == root else key[len(prefix) :]: versions
+            for key, versions in metadata.items()
+            if isinstance(key, str) and isinstance(versions, dict) and (key == root or key.startswith(prefix))
+        }
+    return prefix, inner
+
+
+class _Versioned(dict[str, Tensor]):
+    _metadata: dict[str, Any]
+
+    def copy(self) -> "_Versioned":
+        result = _Versioned(self)
+        result._metadata = self._metadata
+        return result
+
+
+def _misfit(value: Tensor, wanted: Any) -> str | None:
+    if not isinstance(wanted, Tensor) or isinstance(
+        wanted, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer
+    ):
+        return None
+    if value.shape != wanted.shape:
+        return f"{_size(value)}, expected {_size(wanted)}"
+    if value.device.type == "meta" or value.layout != torch.strided or value.is_quantized:
+        return "holds no plain numbers"
+    if wanted.is_floating_point() and not value.is_floating_point():
+        return f"{str(value.dtype).removeprefix('torch.')}, expected {str(wanted.dtype).removeprefix('torch.')}"
+    return None
+
+
+def _size(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a scalar"
+
+
+def _copied(
+    network: nn.Module, inner: dict[str, Tensor], wanted: Mapping[str, Any], refused: bool
+) -> tuple[list[str], list[str]]:
+    """The names missing and unexpected. Nothing is copied if some are already refused."""
+    if refused:
+        return [name for name in wanted if name not in inner], [name for name in inner if name not in wanted]
+    try:
+        result = network.load_state_dict(inner, strict=False)
+    except Exception as error:  # a module's own way of loading may fail in any way
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = lines[1] if len(lines) > 1 else first_line(error)
+        raise CorruptError(f"it cannot be loaded into this {type(network).__name__}: {said}") from error
+    return list(result.missing_keys), list(result.unexpected_keys)
+
+
+def _shown(name: str) -> str:
+    return re.sub(r"[^\x21-\x7e]", "?", name[:100])
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(name if " " in name else _shown(name) for name in names[:_SHOWN]) + more

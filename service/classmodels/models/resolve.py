@@ -1,0 +1,144 @@
+"""From what a job file says about a model to what it means: files found, labels read, identity digested.
+
+No network is built, except where the source itself makes the weights (`checkpoint: null`). `classifier.load` goes
+on from the `ResolvedModel`; `model12` names the model in storage and seeds its units.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classmodels.errors import InputError
+from classmodels.models import checkpoints, sources
+from classmodels.models.labels import load_labels
+from classmodels.models.spec import FieldError, InputSpec, ModelSpec
+from classmodels.models.user_code import digest_code, digest_factory
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["FieldError", "ResolvedModel", "digest_code", "digest_identity", "digest_state", "resolve"]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """One model of a job with everything found that can be found without loading its weights.
+
+    checkpoint is None where the source brings its own weights; checkpoint_sha256 is then the digest of these.
+    classes is the number of classes where it is known before the network is loaded.
+    """
+
+    spec: ModelSpec
+    base: Path
+    code: Path | None
+    input: InputSpec
+    labels: tuple[str, ...] | None
+    checkpoint: Path | None
+    checkpoint_sha256: str
+    identity: dict[str, Any]
+    model12: str
+    family: str
+    classes: int | None
+    notes: tuple[str, ...]
+
+
+def resolve(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | None) -> ResolvedModel:
+    """Find, read and digest everything that `spec` names; paths are relative to `base`, the job file's folder.
+
+    code: the job's code folder or wheel; code_sha256: its `digest_code` (None: it is taken here).
+    Raises FieldError with the field to blame, and ModelError where the source's own weights cannot be made.
+    """
+    source = spec.source
+    if spec.checkpoint is not None and source.program:
+        raise FieldError(f"model {spec.name}: a program holds its own weights; leave `checkpoint` out", "checkpoint")
+    if spec.select is not None and spec.checkpoint is None:
+        raise FieldError(f"model {spec.name}: `select` chooses within a checkpoint, and none is named", "select")
+    known = sources.describe(spec, base)
+    expected = spec.input or known.input
+    if expected is None:
+        raise FieldError(
+            f"model {spec.name}: a {source.kind} does not say what it expects; give `input` with size (a number or "
+            "[height, width]), mean and std (a number for each channel)",
+            "input",
+        )
+    labels = known.labels if spec.labels is None else _labels(spec, base)
+    classes = known.classes if labels is None else len(labels)
+    user_code = digest_factory(source.factory, code, code_sha256) if source.factory else None
+
+    notes: list[str] = []
+    checkpoint: Path | None = None
+    if spec.checkpoint is not None:
+        checkpoint = checkpoints.locate(spec.checkpoint, source, base)
+        sha256 = checkpoints.sha256_of(checkpoint)
+    elif source.program:
+        sha256 = known.identity["sha256"]
+    else:
+        sha256 = digest_state(sources.build(spec, base, code))
+        if source.torchvision or source.timm:
+            notes.append("random weights: no checkpoint is named")
+
+    identity = {
+        "checkpoint": sha256,
+        "select": spec.select,
+        "source": known.identity,
+        "code": user_code,
+        "input": {"size": list(expected.size), "mean": list(expected.mean), "std": list(expected.std)},
+        "head": spec.head,
+        "output": spec.output,
+    }
+    return ResolvedModel(
+        spec=spec,
+        base=base,
+        code=code,
+        input=expected,
+        labels=labels,
+        checkpoint=checkpoint,
+        checkpoint_sha256=sha256,
+        identity=identity,
+        model12=digest_identity(identity),
+        family=spec.family or known.family,
+        classes=classes,
+        notes=tuple(notes),
+    )
+
+
+def digest_identity(identity: dict[str, Any]) -> str:
+    """The first 12 hex digits of the sha256 of `identity` as canonical JSON.
+
+    Raises FieldError on ("source",) where an argument of the source is not plain JSON.
+    """
+    try:
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FieldError(
+            f"args and kwargs may hold text, finite numbers, true, false, null, lists and mappings only: {error}",
+            "source",
+        ) from error
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def digest_state(network: "nn.Module") -> str:
+    """The sha256 (hex) over a network's state dict: names, dtypes, shapes and bytes, in the order of the names."""
+    import torch
+
+    total = hashlib.sha256()
+    state = network.state_dict()
+    for name in sorted(state):
+        value = state[name]
+        if not isinstance(value, torch.Tensor):
+            total.update(f"{name} {type(value).__name__}\n".encode())
+            continue
+        total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        total.update(flat.numpy().data)
+    return total.hexdigest()
+
+
+def _labels(spec: ModelSpec, base: Path) -> tuple[str, ...]:
+    assert spec.labels is not None
+    try:
+        return tuple(load_labels(spec.labels, base))
+    except InputError as error:
+        raise FieldError(str(error), "labels") from error

@@ -1,0 +1,196 @@
+"""The files around a pickled checkpoint, read inertly: torch's zip archives, its older format, and bare pickles.
+
+Used where `torch.load(weights_only=True)` refuses. Storages are taken from where they lie in the file (mapped, not
+copied), after their sizes were checked against the records that are really there. `weights.py` is the caller.
+"""
+
+import io
+import mmap
+import os
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from classmodels.models.rebuild import CorruptError, Placeholder, Storage, torch_dtype
+from classmodels.models.unpickle import Machine
+
+ZIP_MAGIC = b"PK\x03\x04"
+MAX_PICKLE_BYTES = 1 << 30
+MAX_KEYS = 1_000_000
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+
+
+def read(path: Path) -> tuple[Any, list[str]]:
+    """What a pickled checkpoint holds, and the names of what was replaced by placeholders.
+
+    Raises CorruptError for a truncated, malformed or hostile file, OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise CorruptError("it is empty")
+        # A private copy-on-write map: tensors may be written to, the file is not.
+        return read_stream(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+def read_stream(stream: Any, nested: int = 0) -> tuple[Any, list[str]]:
+    """As `read`, from a seekable stream: a mapped file, or bytes in memory."""
+    data = stream if isinstance(stream, mmap.mmap) else bytearray(stream.getvalue())
+    stream.seek(0)
+    start = stream.read(4)
+    stream.seek(0)
+    if start == ZIP_MAGIC:
+        return _read_zip(stream, data, nested)
+    return _read_legacy(stream, data, nested)
+
+
+def check_archive(path: Path) -> None:
+    """Raise CorruptError where a zip archive would unpack to far more than the file: torch stores, it never compresses."""
+    with path.open("rb") as file:
+        if file.read(4) != ZIP_MAGIC:
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                _check_sizes(archive, path.stat().st_size)
+        except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
+            raise CorruptError("its zip archive is truncated or malformed") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+    infos = archive.infolist()
+    if sum(info.file_size for info in infos) > 4 * size + (1 << 20):
+        raise CorruptError("its zip archive would unpack to more than four times its size")
+    if any(info.flag_bits & 1 for info in infos):
+        raise CorruptError("its zip archive is encrypted")
+
+
+def _read_zip(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            _check_sizes(archive, len(data))
+            records = {info.filename: info for info in archive.infolist()}
+            roots = [
+                name.removesuffix("data.pkl") for name in records if name.count("/") <= 1 and name.endswith("data.pkl")
+            ]
+            if len(roots) != 1:
+                raise CorruptError("it is a zip archive but no checkpoint")
+            root = roots[0]
+            if f"{root}constants.pkl" in records:
+                raise CorruptError("it is a TorchScript program: name it under `source: {program: ...}` instead")
+            if f"{root}byteorder" in records and archive.read(f"{root}byteorder") != b"little":
+                raise CorruptError("it was saved on a big-endian machine")
+            pickled = records[f"{root}data.pkl"]
+            if pickled.file_size > MAX_PICKLE_BYTES:
+                raise CorruptError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
+            content = archive.read(pickled)
+    except (zipfile.BadZipFile, ValueError, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
+        raise CorruptError("its zip archive is truncated or malformed") from error
+
+    loaded: dict[tuple[str, torch.dtype], Storage] = {}
+
+    def storage(persistent: Any) -> Storage:
+        _, kind, key, _, count = _storage_id(persistent, 5)
+        dtype = torch_dtype(kind)
+        if (key, dtype) not in loaded:
+            info = records.get(f"{root}data/{key}")
+            if info is None:
+                raise CorruptError(f"its storage {str(key)[:40]} is missing")
+            if info.compress_type != zipfile.ZIP_STORED or count * dtype.itemsize > info.file_size:
+                raise CorruptError("it holds a storage larger than its record")
+            loaded[key, dtype] = Storage(_values(data, _position(data, info), count, dtype))
+        return loaded[key, dtype]
+
+    machine = Machine(io.BytesIO(content), storage, nested)
+    value = machine.load()
+    return value, list(machine.ignored)
+
+
+def _position(data: Any, info: zipfile.ZipInfo) -> int:
+    header = data[info.header_offset : info.header_offset + 30]
+    if len(header) != 30 or header[:4] != ZIP_MAGIC:
+        raise CorruptError("its zip archive is truncated or malformed")
+    name, extra = struct.unpack("<HH", header[26:30])
+    return info.header_offset + 30 + name + extra
+
+
+def _read_legacy(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
+    # torch before 1.6: four pickles (magic, protocol, system, object), the list of storage keys, the storages.
+    def refuse(persistent: Any) -> Any:
+        raise CorruptError("its pickle refers to objects outside the file")
+
+    first = Machine(stream, refuse, nested)
+    value = first.load()
+    if value != _LEGACY_MAGIC or isinstance(value, float):
+        return value, list(first.ignored)
+    if Machine(stream, refuse, nested).load() != _LEGACY_PROTOCOL:
+        raise CorruptError("it was saved by an unknown version of torch")
+    system = Machine(stream, refuse, nested).load()
+    if isinstance(system, dict) and system.get("little_endian") is False:
+        raise CorruptError("it was saved on a big-endian machine")
+
+    # The storages come after the object that needs them: read once for their types, then again with their values.
+    begin = stream.tell()
+    kinds: dict[str, torch.dtype] = {}
+
+    def note(persistent: Any) -> Any:
+        if isinstance(persistent, tuple) and persistent and persistent[0] == "module":
+            return persistent[1]
+        _, kind, key, _, _, _ = _storage_id(persistent, 6)
+        kinds[key] = torch_dtype(kind)
+        return Storage(None)
+
+    Machine(stream, note, nested).load()
+    keys = Machine(stream, refuse, nested).load()
+    if not isinstance(keys, list) or len(keys) > MAX_KEYS:
+        raise CorruptError("its list of storages is malformed")
+    places: dict[str, Tensor] = {}
+    position = stream.tell()
+    for key in keys:
+        if key not in kinds or position + 8 > len(data):
+            raise CorruptError("it is truncated: storages are missing at its end")
+        (count,) = struct.unpack("<q", data[position : position + 8])
+        places[key] = _values(data, position + 8, count, kinds[key])
+        position += 8 + count * kinds[key].itemsize
+
+    def storage(persistent: Any) -> Any:
+        if persistent[0] == "module":
+            return persistent[1]
+        _, _, key, _, count, view = _storage_id(persistent, 6)
+        if key not in places:
+            raise CorruptError("it is truncated: storages are missing at its end")
+        values = places[key]
+        if view is not None:
+            _, offset, count = view
+            if type(offset) is not int or type(count) is not int or not 0 <= offset <= offset + count <= len(values):
+                raise CorruptError("it holds a storage larger than its record")
+            values = values[offset : offset + count]
+        return Storage(values)
+
+    stream.seek(begin)
+    machine = Machine(stream, storage, nested)
+    return machine.load(), list(machine.ignored)
+
+
+def _storage_id(persistent: Any, length: int) -> tuple[Any, ...]:
+    if not isinstance(persistent, tuple) or len(persistent) != length or persistent[0] != "storage":
+        raise CorruptError("its pickle refers to objects outside the file")
+    key, count = persistent[2], persistent[4]
+    if not isinstance(persistent[1], Placeholder) or not isinstance(key, str) or type(count) is not int or count < 0:
+        raise CorruptError("it holds a malformed storage")
+    return persistent
+
+
+def _values(data: Any, position: int, count: int, dtype: torch.dtype) -> Tensor:
+    size = count * dtype.itemsize
+    if count < 0 or position < 0 or position + size > len(data):
+        raise CorruptError("it is truncated: a storage reaches beyond its end")
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    if position % (dtype.itemsize if dtype != torch.uint8 else 8):
+        # Kernels may assume aligned numbers, and only zip archives align them. Bytes may be viewed as any type.
+        return torch.frombuffer(bytearray(data[position : position + size]), dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype, count=count, offset=position)

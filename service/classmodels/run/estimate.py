@@ -1,0 +1,59 @@
+"""What a plan will cost: units, objects, bytes, and device-hours where this store holds records to tell the speed by."""
+
+from dataclasses import dataclass
+
+from classmodels.job.plan import Plan, Task, by_task
+from classmodels.store import Record, Store
+from classmodels.store.records import parse
+
+# Bytes for each byte of raw pixels, seen on class models of ImageNet networks at 224 pixels: a PNG, and a frame of film.
+PNG_SHARE = 0.85
+FRAME_SHARE = {"webp": 0.14, "gif": 0.45, "apng": 0.8, "none": 0.0}
+RECORD_BYTES = 12_000
+SAMPLE = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """units: of the plan; missing: not done yet. objects, bytes and device_hours are those of the missing ones."""
+
+    units: int
+    missing: int
+    objects: int
+    bytes: int
+    device_hours: float | None
+
+
+def estimate(plan: Plan, store: Store) -> Estimate:
+    """What is left to do of `plan`. device_hours is None where no unit of one of its models was ever timed here."""
+    missing = objects = size = 0
+    seconds: float | None = 0.0
+    judges = len(plan.job.panel)
+    animation = plan.job.job.animation
+    for task, units in by_task(plan.units):
+        present = set(store.list(task.prefix))
+        left = sum(unit.record_key not in present for unit in units)
+        if not left:
+            continue
+        missing += left
+        objects += left * (2 + (animation.format != "none") + judges)
+        spec = task.model.input
+        raw = spec.size[0] * spec.size[1] * (3 if spec.channels >= 3 else 1)
+        size += left * int(raw * (PNG_SHARE + FRAME_SHARE[animation.format] * animation.frames) + RECORD_BYTES)
+        rate = seconds_per_step(task, store)
+        seconds = None if seconds is None or rate is None else seconds + left * task.recipe.recipe.steps * rate
+    hours = None if seconds is None else seconds / 3600
+    return Estimate(len(plan.units), missing, objects, size, hours)
+
+
+def seconds_per_step(task: Task, store: Store) -> float | None:
+    """Median seconds of one step of one unit of the task's model, over some of its records under any recipe."""
+    folder = task.prefix.split("/")[1]
+    keys = [key for key in store.list(f"units/{folder}/") if key.endswith(".json")]
+    rates = []
+    for key in keys[:: max(1, len(keys) // SAMPLE)]:
+        data = store.read(key)
+        record = parse(Record, data) if data is not None else None
+        if record is not None and isinstance(spent := record.timings.get("seconds"), (int, float)):
+            rates.append(spent / max(len(record.scores) - 1, 1))
+    return sorted(rates)[len(rates) // 2] if rates else None

@@ -1,0 +1,42 @@
+"""What `classmodels info` tells: versions, devices, backends and why one is missing."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from classmodels.ops.backend import BACKENDS, missing
+from classmodels.run.machine import available_cpus, total_memory
+
+PACKAGES = ("classmodels", "torch", "torchvision", "timm", "transformers", "numpy", "pillow")
+
+
+def collect() -> dict[str, dict[str, Any]]:
+    """Facts by part: versions, devices, backends; plain values, fit for JSON."""
+    devices: dict[str, Any] = {
+        "cpu": f"{available_cpus()} processors, {total_memory() / 2**30:.1f} GiB, {torch.backends.cpu.get_cpu_capability()}"
+    }
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        devices[f"cuda:{index}"] = f"{facts.name}, {facts.total_memory / 2**30:.1f} GiB, sm_{facts.major}{facts.minor}"
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        reason = "no device is visible" if built else "this torch is built for the CPU only"
+        devices["cuda"] = f"missing: {reason}"
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "devices": devices,
+        "backends": {
+            name: f"missing: {reason}" if (reason := missing(name)) else "available"
+            for name in BACKENDS
+            if name != "auto"
+        },
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,140 @@
+"""Numerics: everything that may change bits without changing the mathematics, chosen before a batch begins.
+
+Chosen from a table by what the device can do, never by a stopwatch, so that the same machine chooses the same
+again. They are written into every record; for equal numerics images are equal byte for byte.
+"""
+
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from classmodels.ascent.loop import Numerics
+from classmodels.ascent.recipe import Recipe
+from classmodels.errors import InputError
+from classmodels.models.classifier import Classifier
+from classmodels.ops import backend as backends
+from classmodels.run.machine import available_cpus, total_memory
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Largest batch worth having, by kind of device; measured on two cores, where 2 is 30 % slower and 12 no faster.
+LARGEST_BATCH = {"cpu": 4, "cuda": 64}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the ascent runs: the device and the backend of the ops."""
+
+    device: torch.device
+    backend: str
+
+
+def choose_machine(device: str = "auto", backend: str = "auto") -> Machine:
+    """The device and backend for a request. Raises InputError where one was asked for by name and is missing."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from error
+    if chosen.type not in LARGEST_BATCH:
+        raise InputError(f"device {device!r} is not supported: expected auto, cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {device!r} is not available: torch sees {torch.cuda.device_count()} CUDA devices")
+    if chosen.type == "cpu":
+        torch.set_num_threads(available_cpus())
+    return Machine(chosen, backends.choose(backend))
+
+
+def precision(requested: str, device: torch.device) -> str:
+    """The network's arithmetic for a recipe's `precision`: `auto` takes bf16 where the hardware computes in it."""
+    if requested != "auto":
+        return requested
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The numerics of a batch: what the loop needs, the padded batch size, and the description for the record."""
+
+    loop: Numerics
+    batch: int
+    described: dict[str, Any]
+    nondeterministic: tuple[str, ...]
+
+    def with_batch(self, batch: int) -> "Choice":
+        return Choice(self.loop, batch, {**self.described, "batch": batch}, self.nondeterministic)
+
+
+def choose(classifier: Classifier, recipe: Recipe, machine: Machine) -> Choice:
+    """The numerics for units of `classifier` under `recipe` on `machine`."""
+    device = machine.device
+    name = precision(recipe.precision, device)
+    layout = torch.channels_last
+    loop = Numerics(DTYPES[name], layout)
+    largest = LARGEST_BATCH[device.type]
+    spent = _bytes_per_image(classifier, loop, device)
+    budget = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_memory()
+    batch = 1
+    while batch < largest and 2 * batch * spent <= budget // 2:
+        batch *= 2
+    described = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "backend": machine.backend,
+        "dtype": name,
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "batch": batch,
+        "layout": "channels_last",
+        "folded": False,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+    }
+    nondeterministic = ()
+    if device.type == "cuda" and recipe.transforms.active:
+        nondeterministic = ("grid_sampler_2d_backward",)
+    return Choice(loop, batch, described, nondeterministic)
+
+
+def _bytes_per_image(classifier: Classifier, loop: Numerics, device: torch.device) -> int:
+    """What one more image costs: the activations that the backward pass needs, the weights apart, and as much again to work in."""
+    owned = {parameter.untyped_storage().data_ptr() for parameter in classifier.net.state_dict().values()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    height, width = classifier.input.size
+    x = torch.zeros(1, classifier.input.channels, height, width, device=device, requires_grad=True)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(device.type, dtype=loop.autocast or torch.bfloat16, enabled=loop.autocast is not None),
+    ):
+        classifier.logits(x.contiguous(memory_format=loop.layout))
+    return 2 * sum(kept.values()) + 16 * x.nbytes
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the device, or the machine, has no memory left."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

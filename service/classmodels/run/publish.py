@@ -1,0 +1,120 @@
+"""A finished unit becomes objects in the store: image, animation, and last the record that says it is done."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from classmodels.image import MEDIA_TYPES, Pixels, encode_animation, encode_png, to_pixels
+from classmodels.job.identity import recipe_identity
+from classmodels.job.plan import Unit
+from classmodels.models.classifier import Classifier
+from classmodels.run.batch import Summit
+from classmodels.run.numerics import Choice
+from classmodels.store import FileEntry, Record, Store
+from classmodels.store.records import ModelEntry, Outcome, RecipeEntry, dump, file_name
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Writes units of one task. animation: webp | gif | apng | none."""
+
+    store: Store
+    classifier: Classifier
+    animation: str
+
+    def publish(self, unit: Unit, summit: Summit, choice: Choice, seconds: float) -> None:
+        """Image and animation first, then the record. Raises StoreError; then the unit counts as not done."""
+        spec = self.classifier.input
+        pixels = to_pixels(summit.x, spec.mean, spec.std)
+        image = self._write(unit, encode_png(pixels, provenance(unit)), "png", pixels)
+        animation = None
+        if self.animation != "none":
+            film = encode_animation(summit.frames, self.animation)
+            # An APNG has the suffix of its own kind, so that it is never mistaken for the image.
+            animation = self._write(unit, film, self.animation, pixels, len(summit.frames))
+        task = unit.task
+        record = Record(
+            model=ModelEntry(
+                name=task.model.spec.name,
+                model12=task.model.model12,
+                family=task.model.family,
+                head=self.classifier.head,
+                classes=self.classifier.classes,
+                licence=task.model.spec.licence,
+                identity=task.model.identity,
+                notes=self.classifier.notes,
+            ),
+            recipe=RecipeEntry(
+                name=task.recipe.name,
+                recipe12=task.recipe12,
+                settings=task.recipe.recipe.model_dump(mode="json"),
+                identity=recipe_identity(task.recipe.recipe, task.seed),
+            ),
+            class_index=unit.class_index,
+            label=self.classifier.label(unit.class_index),
+            seed=task.seed,
+            image=image,
+            animation=animation,
+            scores=tuple(_shortest(score) for score in summit.scores),
+            outcome=Outcome(logit=summit.logit, probability=summit.probability, rank=summit.rank),
+            numerics=choice.described,
+            deterministic=not choice.nondeterministic,
+            nondeterministic=choice.nondeterministic,
+            package=package(),
+            timings={
+                "seconds": round(seconds, 3),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "host": socket.gethostname(),
+            },
+        )
+        self.store.write(unit.record_key, dump(record))
+
+    def _write(self, unit: Unit, data: bytes, suffix: str, pixels: Pixels, frames: int = 1) -> FileEntry:
+        name = file_name(unit.class_index, self.classifier.label(unit.class_index), data, suffix)
+        self.store.write(unit.task.prefix + name, data)
+        height, width = pixels.shape[:2]
+        return FileEntry(
+            name=name,
+            sha256=sha256(data).hexdigest(),
+            bytes=len(data),
+            media_type=MEDIA_TYPES[suffix],
+            width=width,
+            height=height,
+            frames=frames,
+        )
+
+
+def provenance(unit: Unit) -> dict[str, str]:
+    """What a PNG says of itself in its text chunks: enough to make it again."""
+    task = unit.task
+    about: dict[str, Any] = {
+        "model": task.model.identity,
+        "recipe": recipe_identity(task.recipe.recipe, task.seed),
+        "class": unit.class_index,
+    }
+    return {
+        "Title": f"Class model: {unit.label} ({task.model.spec.name}, {task.recipe.name})",
+        "Software": "classmodels",
+        "Source": unit.identity,
+        "classmodels": json.dumps(about, sort_keys=True),
+    }
+
+
+def package() -> dict[str, str]:
+    """The version of this package, and the digest of the container image where the cluster tells it."""
+    about = {"classmodels": version("classmodels")}
+    if digest := os.environ.get("CLASSMODELS_IMAGE_DIGEST"):
+        about["image"] = digest
+    return about
+
+
+def _shortest(score: np.float32) -> float:
+    """The shortest decimal that is this float32 again."""
+    return float(str(score))
