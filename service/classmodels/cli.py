@@ -205,7 +205,7 @@ def schema() -> None:
 @JSON
 def gallery(source: str, as_json: bool) -> None:
     """Rebuild the pages of every run in FOLDER from its records and verdicts."""
-    from classmodels.gallery import rebuild
+    from classmodels.gallery.rebuild import rebuild
     from classmodels.store import open_store
 
     store = open_store(source)

@@ -61,7 +61,7 @@ def encode_animation(frames: Sequence[Pixels], kind: str) -> bytes:
     options: dict[str, object] = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
     if kind == "webp":
         options |= {"quality": 75, "method": 2, "minimize_size": False}
-    pictures[0].save(buffer, {"webp": "WEBP", "gif": "GIF", "apng": "PNG"}[kind], **options)  # type: ignore[arg-type]
+    pictures[0].save(buffer, {"webp": "WEBP", "gif": "GIF", "apng": "PNG"}[kind], **options)
     return buffer.getvalue()
 
 

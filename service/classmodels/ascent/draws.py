@@ -23,7 +23,7 @@ def bits(identity: str, stream: str, count: int) -> NDArray[np.uint64]:
 
 def uniform(identity: str, stream: str, count: int) -> Doubles:
     """Numbers in [0, 1): the upper 53 bits of each word."""
-    return (bits(identity, stream, count) >> np.uint64(11)) * 2.0**-53
+    return (bits(identity, stream, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(identity: str, stream: str, count: int) -> Doubles:

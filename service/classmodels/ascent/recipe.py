@@ -43,7 +43,7 @@ class Transforms(Part):
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0.1 <= value[0] <= value[1] <= 10:
-            raise ValueError("expected [lowest, highest] with 0.1 <= lowest <= highest <= 10")
+            raise ValueError(f"found {list(value)}, expected [lowest, highest] with 0.1 <= lowest <= highest <= 10")
         return value
 
     @property
@@ -75,7 +75,7 @@ class Preconditioner(Part):
     @classmethod
     def _bounded(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not all(-4 <= a <= 4 for a in value):
-            raise ValueError("expected exponents from -4 to 4")
+            raise ValueError(f"found {list(value)}, expected exponents from -4 to 4")
         return value
 
     @property

@@ -52,8 +52,8 @@ def render_page(view: Mapping[str, Any]) -> str:
     """The page of a view. Every link comes from the view: with `data:` URLs in it the page stands on its own."""
     script, style = _asset("gallery.js"), _asset("gallery.css")
     policy = (
-        f"default-src 'none'; img-src 'self' file: data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
+        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     page = _environment().get_template("gallery.html")
     return page.render(

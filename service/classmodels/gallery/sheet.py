@@ -1,7 +1,7 @@
 """The contact sheet: all images of a gallery on one white page, after figure 1 of Simonyan et al. 2013.
 
-One model and recipe: a grid with the class's name under each image. Several, for a few classes: a table, so that the eye
-can compare. Several for many classes: a block each. Whatever cannot be shown leaves a pale tile, never an error.
+One model and recipe: a grid with the class's name under each image. Several, for a few classes: a table, so that the
+eye can compare. Several for many classes: a block each. What cannot be shown leaves a pale tile, never an error.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ INK, SOFT, PALE = (20, 20, 24), (105, 108, 116), (240, 241, 243)
 
 @dataclass(frozen=True)
 class _Cell:
-    """A place in the grid, the unit whose picture goes there, and what is written under it: class, and after a line break the variant."""
+    """A place in the grid, the unit whose picture goes there, and what is written under it: class, recipe."""
 
     column: int
     row: int
@@ -52,8 +52,8 @@ def contact_sheet(store: Store, units: Sequence[Unit], job: str) -> bytes:
     kept = indices[: TILES // max(1, len(variants))]
     at = {(u.model, u.recipe, u.model12, u.recipe12, u.class_index): u for u in units}
     names = {u.class_index: u.record.label for u in reversed(units) if u.record is not None}
-    labels = [_printable(names.get(index, f"class {index}"), f"class {index}") for index in kept]
-    blocks = _blocks([[at.get((*variant, index)) for index in kept] for variant in variants], labels, _titles(variants))
+    grid = [[at.get((*variant, index)) for index in kept] for variant in variants]
+    blocks = _blocks(grid, [names.get(index, f"class {index}") for index in kept], _titles(variants))
 
     tile = _tile(max((1 + max((c.column for c in cells), default=0) for _, cells in blocks), default=1))
     canvas = _Canvas(store, tile)
@@ -87,7 +87,7 @@ def _blocks(grid: list[list[Unit | None]], labels: list[str], titles: list[str])
         return [
             (
                 title if variants > 1 else "",
-                [_Cell(i % columns, i // columns, unit, labels[i]) for i, unit in enumerate(row)],
+                [_Cell(i % columns, i // columns, unit, _named(unit, labels[i])) for i, unit in enumerate(row)],
             )
             for title, row in zip(titles, grid, strict=True)
         ]
@@ -97,8 +97,14 @@ def _blocks(grid: list[list[Unit | None]], labels: list[str], titles: list[str])
     for v, row in enumerate(grid):
         for c, unit in enumerate(row):
             column, line = (v, c) if across else (c, v)
-            cells.append(_Cell(column, line, unit, f"{labels[c]}\n{titles[v]}"))
+            cells.append(_Cell(column, line, unit, f"{_named(unit, labels[c])}\n{titles[v]}"))
     return [("", cells)]
+
+
+def _named(unit: Unit | None, otherwise: str) -> str:
+    """The label a model itself gives the class: two models may count their classes differently."""
+    label = unit.record.label if unit is not None and unit.record is not None else otherwise
+    return _printable(label, f"class {unit.class_index}" if unit is not None else "")
 
 
 def _tile(columns: int) -> int:
@@ -128,9 +134,10 @@ class _Canvas:
         for title, cells in blocks:
             if title:
                 draw.text((MARGIN, top), self._wrapped(title, self.font, width - 2 * MARGIN, 1)[0], INK, self.font)
+            pitch = self._pitch(cells)
             for cell in cells:
                 left = MARGIN + cell.column * (self.tile + GAP)
-                self._draw(sheet, draw, cell, left, top + self._heading(title) + cell.row * self._pitch(cells))
+                self._draw(sheet, draw, cell, left, top + self._heading(title) + cell.row * pitch)
             top += self._height(title, cells)
         for line in footer_lines:
             draw.text((MARGIN, top + self.line // 2), line, SOFT, self.small)
@@ -143,7 +150,7 @@ class _Canvas:
         return 2 * self.line if title else 0
 
     def _pitch(self, cells: list[_Cell]) -> int:
-        lines = max(len(self._under(cell)) for cell in cells)
+        lines = max((len(self._under(cell)) for cell in cells), default=0)
         return self.tile + GAP + lines * self.line + self.line // 2
 
     def _height(self, title: str, cells: list[_Cell]) -> int:
@@ -191,7 +198,7 @@ class _Canvas:
         return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
     def _wrapped(self, words: str, font: Any, width: int, lines: int) -> list[str]:
-        """`words` on at most `lines` lines of `width` pixels, broken at spaces; what is left over ends in an ellipsis."""
+        """`words` on at most `lines` lines of `width` pixels, broken at spaces; an ellipsis ends what is cut."""
         done = [""]
         rest = words.split()
         while rest:

@@ -120,17 +120,20 @@ def _file(unit: Unit, file: FileEntry, up: str) -> dict[str, Any]:
 def _models(units: list[Unit]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for unit in units:
+        unknown = {"family": "", "head": "", "classes": None, "licence": None, "notes": [], "identity": []}
         entry = found.setdefault(
-            (unit.model, unit.model12), {"name": text(unit.model), "model12": text(unit.model12), "identity": []}
+            (unit.model, unit.model12), {"name": text(unit.model), "model12": text(unit.model12), **unknown}
         )
-        if unit.record is not None and not entry["identity"]:
+        if unit.record is not None and entry["classes"] is None:
             model = unit.record.model
-            entry |= {"family": text(model.family), "head": text(model.head), "classes": model.classes}
             entry |= {
+                "family": text(model.family),
+                "head": text(model.head),
+                "classes": model.classes,
                 "licence": text(model.licence) if model.licence else None,
                 "notes": [text(note) for note in model.notes[:20]],
+                "identity": rows(model.identity),
             }
-            entry["identity"] = rows(model.identity)
     return _told_apart(list(found.values()), "model12")
 
 

@@ -5,10 +5,11 @@ classes by those labels, the panel. A part that is wrong does not keep the other
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,10 +21,12 @@ from classmodels.job.presets import PRESETS
 from classmodels.job.identity import digest12
 from classmodels.job.recipes import NamedRecipe, expand
 from classmodels.job.schema import RANGE, Job, PanelMember
-from classmodels.models.labels import did_you_mean, find_class
+from classmodels.models.labels import did_you_mean, find_class, load_labels
 from classmodels.models.resolve import ResolvedModel, digest_code, resolve
 from classmodels.models.sources import check_factory
 from classmodels.models.spec import FieldError, ModelSpec, Name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,22 @@ def _item(items: list[Any], part: str, override: str) -> int:
     )
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a model whose item is well formed, even where its files could not all be found."""
+
+    spec: ModelSpec
+    labels: tuple[str, ...] | None
+    model: ResolvedModel | None
+
+
 class _Check:
     """One check of one document: collects problems, part by part."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
+        self.known: list[_Known] = []
         self.base = Path(document.file).absolute().parent
 
     def run(self) -> CheckedJob | None:
@@ -126,7 +139,7 @@ class _Check:
             return None
         recipes = self._recipes(data.get("recipes", ["natural"]))
         models = self._models(data.get("models"), data.get("code"))
-        classes = self._classes(data.get("classes"), models)
+        classes = self._classes(data.get("classes"))
         panel = self._panel(data.get("panel", "all"), models)
         if job is None or self.problems:
             return None
@@ -209,16 +222,28 @@ class _Check:
             spec = self._validate(ModelSpec, entry, (), quiet=True) if isinstance(entry, dict) else None
             if spec is None:
                 continue
-            try:
-                if spec.source.kind == "factory":
-                    check_factory(spec.source, self.base, folder)
-                models.append(resolve(spec, self.base, folder, digest))
-            except FieldError as error:
-                self._problem(("models", index, *error.field), f"model {spec.name!r}: {error}")
-            except InputError as error:
-                self._problem(("models", index), f"model {spec.name!r}: {error}")
+            if spec.source.kind == "factory":
+                self._try(index, spec, partial(check_factory, spec.source, self.base, folder))
+            model = self._try(index, spec, partial(resolve, spec, self.base, folder, digest))
+            if model is not None:
+                models.append(model)
+                self.known.append(_Known(spec, model.labels, model))
+            elif spec.labels is not None:
+                # Classes can be checked all the same.
+                labels = self._try(index, spec, partial(load_labels, spec.labels, self.base))
+                self.known.append(_Known(spec, tuple(labels) if labels else None, None))
         self._unique([model.spec.name for model in models], "models", "give one of them another name")
         return models
+
+    def _try(self, index: int, spec: ModelSpec, attempt: Callable[[], T]) -> T | None:
+        """What `attempt` returns; or None, and what it complained of as a problem of the model's item."""
+        try:
+            return attempt()
+        except (InputError, ModelError) as error:
+            field = error.field if isinstance(error, FieldError) else ()
+            message = str(error).removeprefix(f"model {spec.name}: ")
+            self._problem(("models", index, *field), f"model {spec.name}: {message}")
+            return None
 
     def _code(self, code: Any) -> tuple[Path | None, str | None]:
         if not isinstance(code, str):
@@ -236,26 +261,28 @@ class _Check:
             if name.lower() in [earlier.lower() for earlier in names[:index]]:
                 self._problem((part, index), f"found the name {shown(name)} a second time; {advice}")
 
-    def _classes(self, items: Any, models: list[ResolvedModel]) -> dict[str, tuple[int, ...]]:
+    def _classes(self, items: Any) -> dict[str, tuple[int, ...]]:
         if items != "all" and not isinstance(items, list):
             return {}
         classes = {}
-        for model in models:
-            if model.spec.role != "ascend":
+        for known in self.known:
+            if known.spec.role != "ascend":
                 continue
-            count = model.classes if model.classes is not None else _count_classes(model)
+            count = len(known.labels) if known.labels is not None else None
+            if count is None and known.model is not None:
+                count = _count_classes(known.model)
             if items == "all":
-                classes[model.spec.name] = tuple(range(count or 0))
+                classes[known.spec.name] = tuple(range(count or 0))
                 continue
             chosen: dict[int, None] = {}
             for position, item in enumerate(items):
                 if isinstance(item, bool) or not isinstance(item, (str, int)):
                     continue
                 try:
-                    chosen |= dict.fromkeys(_indices(item, model.labels, count))
+                    chosen |= dict.fromkeys(_indices(item, known.labels, count))
                 except InputError as error:
-                    self._problem(("classes", position), f"model {model.spec.name!r}: {error}")
-            classes[model.spec.name] = tuple(chosen)
+                    self._problem(("classes", position), f"model {known.spec.name}: {error}")
+            classes[known.spec.name] = tuple(chosen)
         return classes
 
     def _panel(self, panel: Any, models: list[ResolvedModel]) -> list[Judge]:
@@ -311,7 +338,9 @@ def _within(index: int, count: int | None) -> None:
 
 
 def _count_classes(model: ResolvedModel) -> int | None:
-    """How many classes a network without labels has: it must be built to know. None where that fails; its units will say why."""
+    """How many classes the network has. Without labels it must be built to know; None where that fails: its units say why."""
+    if model.classes is not None:
+        return model.classes
     from classmodels.models.classifier import load
 
     try:

@@ -69,20 +69,24 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
 
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
+_STR = "tag:yaml.org,2002:str"
+# How the values of each type are written, and the characters these begin with.
+_CORE = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "tag:yaml.org,2002:float": (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
-):
+}
+for _tag, (_pattern, _first) in _CORE.items():
     for _character in _first:
-        key = "" if _character == "\0" else _character
-        entry = (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"))
-        _Loader.yaml_implicit_resolvers.setdefault(key, []).append(entry)
+        _entry = (_tag, re.compile(rf"^(?:{_pattern})$"))
+        _Loader.yaml_implicit_resolvers.setdefault(_character.strip("\0"), []).append(_entry)
+
+# Escapes such as "\x00" bring these in. No name, path or address holds one, and terminals obey some of them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def read(file: str | Path) -> Document:
@@ -118,7 +122,8 @@ def parse(data: bytes, file: str) -> Document:
         raise refuse(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, f"not YAML: {what}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise refuse(line, 1, f"found the character #x{error.character:04x}, which YAML does not allow") from error
+        column = error.position - text.rfind("\n", 0, error.position)
+        raise refuse(line, column, f"found the character #x{error.character:04x}, which YAML does not allow") from error
     document = Document(file, None)
     if node is None:
         raise refuse(1, 1, "the file is empty, expected apiVersion, name, models, classes, recipes and output")
@@ -136,7 +141,10 @@ def _bound_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"nested deeper than {MAX_DEPTH}",
+                    problem_mark=event.start_mark,  # type: ignore[arg-type]
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -148,7 +156,6 @@ class _Builder:
         self.document = document
         self.problems: list[Problem] = []
         self.count = 0
-        self.scalars = yaml.constructor.SafeConstructor()
 
     def build(self, node: yaml.Node, path: Path_) -> Any:
         self.count += 1
@@ -187,22 +194,28 @@ class _Builder:
             result[key] = self.build(value_node, (*path, key))
         return result
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
-        kind = node.tag.rpartition(":")[2]
-        if kind == "str":
+    def _scalar(self, node: yaml.Node) -> Any:
+        if node.tag == _STR:
+            if control := _CONTROL.search(node.value):
+                self._refuse(node, f"found the character #x{ord(control[0]):04x} in a text, expected none such")
             return node.value
+        if node.tag not in _CORE:
+            self._refuse(node, f"found the tag {node.tag!r}, expected plain YAML without tags")
+            return None
+        kind, text = node.tag.rpartition(":")[2], node.value.lower()
+        if not re.fullmatch(_CORE[node.tag][0], node.value):  # only by a tag: !!int abc
+            self._refuse(node, f"found {shown(node.value)} under the tag {node.tag!r}, expected plain YAML without tags")
+            return None
         if kind == "null":
             return None
         if kind == "bool":
-            return node.value.lower() == "true"
-        if kind == "int" and len(node.value) <= 40:
-            digits = node.value.lower()
-            return int(digits, 8 if "o" in digits else 16 if "x" in digits else 10)
+            return text == "true"
         if kind == "float":
-            return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        expected = "a number of at most 40 digits" if kind == "int" else "plain YAML without tags"
-        self._refuse(node, f"found {shown(node.value if kind == 'int' else node.tag)}, expected {expected}")
-        return None
+            return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        if len(text) > 40:
+            self._refuse(node, f"found {shown(node.value)}, expected a number of at most 40 digits")
+            return None
+        return int(text, 8 if "o" in text else 16 if "x" in text else 10)
 
     def _refuse(self, node: yaml.Node, message: str) -> None:
         self.problems.append(Problem(*_place(node), f"{self.document.file}:{_line_column(node)}", message))

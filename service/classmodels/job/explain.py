@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from classmodels.job.document import Document, Path_, Problem, shown
 from classmodels.models.labels import did_you_mean
+from classmodels.models.spec import FACTORY, NAME
 
 _EXPECTED = {
     "string_type": "text",
@@ -23,6 +24,10 @@ _EXPECTED = {
     "model_attributes_type": "a mapping (key: value)",
     "tuple_type": "a list",
     "list_type": "a list",
+}
+_FORMS = {
+    NAME: "a name of at most 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
+    FACTORY: "module:callable, such as my_package.networks:build",
 }
 _BOUNDS = {
     "greater_than_equal": "at least {ge}",
@@ -74,12 +79,13 @@ def _expected(one: ErrorDetails, path: Path_, model: type[BaseModel]) -> str:
     kind = one["type"]
     if kind == "extra_forbidden":
         choices = list(_fields_at(model, path[:-1]))
-        near = did_you_mean(str(path[-1]), choices)
-        return near.removeprefix("; ") if near else f"one of {', '.join(choices)}"
+        return f"one of {', '.join(choices)}{did_you_mean(str(path[-1]), choices)}"
     if kind == "missing":
         return f"one of the required fields of {model.__name__}" if len(path) == 1 else "it here"
     if kind == "value_error":
         return str(one["ctx"]["error"])
+    if kind == "string_pattern_mismatch" and one["ctx"]["pattern"] in _FORMS:
+        return _FORMS[one["ctx"]["pattern"]]
     if kind in _BOUNDS:
         return _BOUNDS[kind].format(**one["ctx"])
     return _EXPECTED.get(kind, one["msg"][0].lower() + one["msg"][1:])

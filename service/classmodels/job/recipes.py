@@ -44,7 +44,7 @@ def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str,
         if source is None or source is chain[-1]:  # a recipe may extend the preset it is named after
             source = PRESETS.get(below)
         if source is None:
-            raise KeyError(below)
+            raise RecursionError(below) if below in named else KeyError(below)
         if any(source is link for link in chain):
             raise RecursionError(below)
         chain.append(source)

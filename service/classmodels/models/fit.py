@@ -107,9 +107,7 @@ class _Versioned(dict[str, Tensor]):
 
 
 def _misfit(value: Tensor, wanted: Any) -> str | None:
-    if not isinstance(wanted, Tensor) or isinstance(
-        wanted, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer
-    ):
+    if not isinstance(wanted, Tensor) or nn.parameter.is_lazy(wanted):
         return None
     if value.shape != wanted.shape:
         return f"{_size(value)}, expected {_size(wanted)}"

@@ -4,7 +4,6 @@ Each rule is a pure function of decoded arguments, keyed by the global that a ch
 itself is never looked up. Every size is checked against the bytes that are there before anything is made.
 """
 
-import io
 import math
 import re
 import sys
@@ -144,11 +143,11 @@ def _from_numpy(arguments: tuple[Any, ...], nested: int) -> Any:
 
 def _stored(arguments: tuple[Any, ...], nested: int) -> Any:
     # A tensor pickled without torch.save carries its storage as a whole torch file of its own.
-    from classmodels.models.torch_file import read_stream
+    from classmodels.models.torch_file import read_bytes
 
     if nested or not isinstance(arguments[0], bytes):
         raise CorruptError("it holds torch files inside torch files")
-    return read_stream(io.BytesIO(arguments[0]), nested=1)[0]
+    return read_bytes(arguments[0], nested=1)[0]
 
 
 def _array(data: Any, dtype: NumpyDtype, shape: Any, order: Any) -> np.ndarray[Any, Any]:

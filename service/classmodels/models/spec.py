@@ -10,12 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from classmodels.errors import InputError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+FACTORY = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+
+Name = Annotated[str, Field(pattern=NAME)]
 """A name that becomes a folder and an object key: letters, digits, `.`, `_`, `-`; at most 64."""
 
 
 class Strict(BaseModel):
-    """Base of everything a job file holds: unknown fields are refused, NaN and infinity too, and nothing changes after."""
+    """Base of everything a job file holds: no unknown fields, no NaN or infinity, nothing changes after."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -49,14 +52,14 @@ class InputSpec(Strict):
     @classmethod
     def _bounded(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not all(1 <= side <= 4096 for side in value):
-            raise ValueError("expected sides from 1 to 4096 pixels")
+            raise ValueError(f"found {list(value)}, expected sides from 1 to 4096 pixels")
         return value
 
     @field_validator("mean", "std")
     @classmethod
     def _channels(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not 1 <= len(value) <= 1024:
-            raise ValueError("expected one number for each channel, 1 to 1024 of them")
+            raise ValueError(f"found {len(value)} numbers, expected one for each channel, 1 to 1024 of them")
         return value
 
     @model_validator(mode="after")
@@ -64,7 +67,7 @@ class InputSpec(Strict):
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} channels and std has {len(self.std)}: expected equally many")
         if not all(math.isfinite(s) and s > 0 for s in self.std):
-            raise ValueError("expected every std to be above 0")
+            raise ValueError(f"found std {list(self.std)}, expected every one above 0")
         return self
 
     @property
@@ -78,7 +81,7 @@ class Source(Strict):
     torchvision: str | None = None
     timm: str | None = None
     transformers: str | None = None
-    factory: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+    factory: str | None = Field(None, pattern=FACTORY)
     program: str | None = None
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}

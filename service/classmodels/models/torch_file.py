@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +35,41 @@ def read(path: Path) -> tuple[Any, list[str]]:
         if os.fstat(file.fileno()).st_size == 0:
             raise CorruptError("it is empty")
         # A private copy-on-write map: tensors may be written to, the file is not.
-        return read_stream(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        if data[:4] == ZIP_MAGIC:
+            return _read_zip(file, data, 0)
+        return _read_legacy(data, data, 0)
 
 
-def read_stream(stream: Any, nested: int = 0) -> tuple[Any, list[str]]:
-    """As `read`, from a seekable stream: a mapped file, or bytes in memory."""
-    data = stream if isinstance(stream, mmap.mmap) else bytearray(stream.getvalue())
-    stream.seek(0)
-    start = stream.read(4)
-    stream.seek(0)
-    if start == ZIP_MAGIC:
+def read_bytes(content: bytes, nested: int = 0) -> tuple[Any, list[str]]:
+    """As `read`, from memory. nested: how many torch files this one lies in."""
+    stream, data = io.BytesIO(content), bytearray(content)
+    if data[:4] == ZIP_MAGIC:
         return _read_zip(stream, data, nested)
     return _read_legacy(stream, data, nested)
 
 
-def check_archive(path: Path) -> None:
-    """Raise CorruptError where a zip archive would unpack to far more than the file: torch stores, it never compresses."""
+def inspect(path: Path) -> bool:
+    """Whether `torch.load` may be tried: no bomb, and a file of torch. Only the structure is read, no numbers.
+
+    `weights_only=True` keeps torch from calling what a file names, but not from unpacking an archive of a
+    terabyte, nor from crashing the process on a tuple nested a million deep. Raises CorruptError for such a file.
+    """
     with path.open("rb") as file:
-        if file.read(4) != ZIP_MAGIC:
-            return
-        try:
-            with zipfile.ZipFile(file) as archive:
-                _check_sizes(archive, path.stat().st_size)
-        except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
-            raise CorruptError("its zip archive is truncated or malformed") from error
+        if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+            _, content = _open_zip(file, path.stat().st_size)
+            _structure(io.BytesIO(content))
+            return True
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if _structure(data) != _LEGACY_MAGIC:
+                return False
+            for _ in range(4):
+                _structure(data)
+            return True
+
+
+def _structure(stream: Any) -> Any:
+    return Machine(stream, lambda persistent: Storage(None)).load()
 
 
 def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
@@ -68,35 +80,49 @@ def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
         raise CorruptError("its zip archive is encrypted")
 
 
-def _read_zip(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
+def _open_zip(stream: Any, size: int) -> tuple[dict[str, zipfile.ZipInfo], bytes]:
+    """The records of the archive by their names after its root folder, and the pickle."""
     try:
         with zipfile.ZipFile(stream) as archive:
-            _check_sizes(archive, len(data))
-            records = {info.filename: info for info in archive.infolist()}
+            _check_sizes(archive, size)
+            names = archive.namelist()
             roots = [
-                name.removesuffix("data.pkl") for name in records if name.count("/") <= 1 and name.endswith("data.pkl")
+                name.removesuffix("data.pkl") for name in names if name.count("/") <= 1 and name.endswith("data.pkl")
             ]
             if len(roots) != 1:
                 raise CorruptError("it is a zip archive but no checkpoint")
             root = roots[0]
-            if f"{root}constants.pkl" in records:
+            records = {
+                info.filename.removeprefix(root): info for info in archive.infolist() if info.filename.startswith(root)
+            }
+            if "constants.pkl" in records:
                 raise CorruptError("it is a TorchScript program: name it under `source: {program: ...}` instead")
-            if f"{root}byteorder" in records and archive.read(f"{root}byteorder") != b"little":
+            if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
                 raise CorruptError("it was saved on a big-endian machine")
-            pickled = records[f"{root}data.pkl"]
-            if pickled.file_size > MAX_PICKLE_BYTES:
+            if records["data.pkl"].file_size > MAX_PICKLE_BYTES:
                 raise CorruptError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
-            content = archive.read(pickled)
-    except (zipfile.BadZipFile, ValueError, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
+            return records, archive.read(records["data.pkl"])
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        EOFError,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
         raise CorruptError("its zip archive is truncated or malformed") from error
 
+
+def _read_zip(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
+    records, content = _open_zip(stream, len(data))
     loaded: dict[tuple[str, torch.dtype], Storage] = {}
 
     def storage(persistent: Any) -> Storage:
         _, kind, key, _, count = _storage_id(persistent, 5)
         dtype = torch_dtype(kind)
         if (key, dtype) not in loaded:
-            info = records.get(f"{root}data/{key}")
+            info = records.get(f"data/{key}")
             if info is None:
                 raise CorruptError(f"its storage {str(key)[:40]} is missing")
             if info.compress_type != zipfile.ZIP_STORED or count * dtype.itemsize > info.file_size:

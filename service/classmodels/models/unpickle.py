@@ -21,6 +21,8 @@ from classmodels.models.rebuild import RULES, CorruptError, NumpyDtype, Pending,
 MAX_OPERATIONS = 5_000_000
 """A checkpoint needs about thirty for each tensor; an opcode can make an object of 200 bytes out of one byte."""
 MAX_IGNORED = 1_000
+MAX_DEPTH = 100
+"""Tuples within tuples: hashing one that is nested without bound overflows C's stack, here or in torch.load."""
 
 _CONSTANTS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "STRING", "BINSTRING", "SHORT_BINSTRING",
@@ -54,6 +56,7 @@ class Machine:
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._depths: dict[int, tuple[Any, int]] = {}
         self.ignored: dict[str, None] = {}
         # Rules copy their arguments, and the memo lets a small pickle hand over the same large one many times.
         begin = stream.tell()
@@ -92,7 +95,7 @@ class Machine:
             items = tuple(stack[-size:])
             if len(items) != size:
                 raise IndexError(name)
-            stack[-size:] = [items]
+            stack[-size:] = [self._bounded(items)]
         elif (step := getattr(self, f"_do_{name.lower()}", None)) is not None:
             step(argument)
         else:
@@ -149,7 +152,15 @@ class Machine:
 
     def _do_tuple(self, _: Any) -> None:
         items = self._since_mark()
-        self._stack.append(tuple(items))
+        self._stack.append(self._bounded(tuple(items)))
+
+    def _bounded(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        depth = max((self._depths.get(id(item), (item, 1))[1] for item in items if isinstance(item, tuple)), default=0)
+        if depth >= MAX_DEPTH:
+            raise CorruptError(f"its pickle nests tuples more than {MAX_DEPTH} deep")
+        if depth:
+            self._depths[id(items)] = items, depth + 1  # the tuple itself keeps its id from being used again
+        return items
 
     def _do_list(self, _: Any) -> None:
         items = self._since_mark()

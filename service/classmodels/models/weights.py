@@ -93,15 +93,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CorruptError("it is a web page, not a checkpoint: download it again")
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return Checkpoint(_read_safetensors(path))
-    torch_file.check_archive(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mapped = start.startswith(torch_file.ZIP_MAGIC)
-            return Checkpoint(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
-    except Exception:  # whatever it stumbled on, the inert reader finds the same or reads the file
-        content, ignored = torch_file.read(path)
-        return Checkpoint(content, tuple(ignored))
+    if torch_file.inspect(path):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mapped = start.startswith(torch_file.ZIP_MAGIC)
+                return Checkpoint(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
+        except Exception:  # it names other classes, or is damaged: the inert reader tells which
+            pass
+    content, ignored = torch_file.read(path)
+    return Checkpoint(content, tuple(ignored))
 
 
 def select_state(checkpoint: Checkpoint, select: str | None) -> tuple[dict[str, Tensor], list[str]]:

@@ -21,9 +21,8 @@ def collect() -> dict[str, dict[str, Any]]:
         facts = torch.cuda.get_device_properties(index)
         devices[f"cuda:{index}"] = f"{facts.name}, {facts.total_memory / 2**30:.1f} GiB, sm_{facts.major}{facts.minor}"
     if not torch.cuda.is_available():
-        built = torch.version.cuda
-        reason = "no device is visible" if built else "this torch is built for the CPU only"
-        devices["cuda"] = f"missing: {reason}"
+        why = "no device is visible" if torch.version.cuda else "this torch is built for the CPU only"
+        devices["cuda"] = f"missing: {why}"
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "devices": devices,

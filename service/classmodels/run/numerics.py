@@ -95,7 +95,7 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine) -> Choice:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
     }
-    nondeterministic = ()
+    nondeterministic: tuple[str, ...] = ()
     if device.type == "cuda" and recipe.transforms.active:
         nondeterministic = ("grid_sampler_2d_backward",)
     return Choice(loop, batch, described, nondeterministic)

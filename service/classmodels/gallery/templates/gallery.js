@@ -288,8 +288,9 @@
 
   one("tools").hidden = false;
   one("tools").addEventListener("submit", (event) => event.preventDefault());
-  one("tools").addEventListener("input", (event) => (event.target.id === "order" ? reorder() : refresh()));
-  one("reset").addEventListener("click", () => { one("tools").reset(); refresh(); reorder(); });
+  one("tools").addEventListener("input", refresh);
+  one("order")?.addEventListener("change", reorder);
+  one("reset").addEventListener("click", () => { one("tools").reset(); refresh(); if (one("order")) reorder(); });
   refresh();
   follow();
 })();

@@ -1,0 +1,151 @@
+"""What most tests start from: a network of a few hundred weights, and the smallest job that ascends it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+NETS = '''\
+"""Networks of a few hundred weights, the same ones every time they are built."""
+
+import torch
+from torch import nn
+
+
+def seeded(network, seed):
+    """`network` with small normal weights drawn from `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def linear(classes=5, channels=3, size=8, seed=1):
+    """Every score a weighted sum of pixels: the class model has a closed form."""
+    return seeded(nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes)), seed)
+
+
+def conv(classes=5, channels=3, seed=1):
+    """Takes images of any size."""
+    body = [nn.Conv2d(channels, 6, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return seeded(nn.Sequential(*body, nn.Linear(24, classes)), seed)
+
+
+class Broken(nn.Module):
+    """As `linear`, but the score of one class is always NaN."""
+
+    def __init__(self, broken=1, classes=5, channels=3, size=8):
+        super().__init__()
+        self.inner = linear(classes, channels, size)
+        self.broken = broken
+
+    def forward(self, x):
+        scores = self.inner(x)
+        mask = torch.zeros(scores.shape[1])
+        mask[self.broken] = float("nan")
+        return scores + mask
+
+
+def broken(broken=1, classes=5):
+    """`Broken`, as a factory."""
+    return Broken(broken, classes)
+
+
+def no_network():
+    """A factory by mistake: it returns no module."""
+    return "no network"
+'''
+
+LABELS = ["ant", "bee", "crow", "dog", "eel"]
+
+
+@pytest.fixture(scope="session")
+def tiny_net_source() -> str:
+    """The text of `nets.py`, a module of factories: linear, conv, broken (one score is NaN), no_network."""
+    return NETS
+
+
+@pytest.fixture(scope="session")
+def tiny_nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `nets.py` defines, for tests that want the networks themselves."""
+    names: dict[str, Any] = {"__name__": "nets"}
+    exec(compile(NETS, "nets.py", "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="session")
+def tiny_labels() -> list[str]:
+    """The labels of the five classes that the factories have by default."""
+    return list(LABELS)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_nets: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Makes the smallest job, as data: one linear network, two classes, one recipe of three steps."""
+
+    def data() -> dict[str, Any]:
+        return {
+            "apiVersion": "classmodels/v1",
+            "name": "tiny",
+            "code": "./src",
+            "models": [
+                {
+                    "name": "tiny",
+                    "source": {"factory": "nets:linear"},
+                    "checkpoint": "./tiny.safetensors",
+                    "input": {"size": 8, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+                    "labels": "./labels.txt",
+                }
+            ],
+            "classes": [0, "crow"],
+            "recipes": [{"name": "quick", "extends": "plain", "steps": 3, "precision": "fp32"}],
+            "animation": {"format": "none"},
+            "panel": "none",
+            "output": "./out",
+        }
+
+    return data
+
+
+@pytest.fixture(scope="session")
+def write_job(
+    tiny_nets: dict[str, Any], tiny_data: Callable[[], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`write_job(folder, **changes)` writes the smallest job and all that it names into `folder` and returns job.yaml.
+
+    changes: top-level fields of the job; `...` leaves a field out. The checkpoint has other weights (seed 2) than
+    the factory gives (seed 1), so that one can tell whether it was loaded. `output` lies in the folder.
+    """
+    checkpoint = tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors"
+    save_file(tiny_nets["linear"](seed=2).state_dict(), checkpoint)
+
+    def write(folder: Path, **changes: Any) -> Path:
+        (folder / "src").mkdir(parents=True, exist_ok=True)
+        (folder / "src" / "nets.py").write_text(NETS)
+        (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
+        (folder / "tiny.safetensors").write_bytes(checkpoint.read_bytes())
+        data = tiny_data() | {"output": str(folder / "out")} | changes
+        job = folder / "job.yaml"
+        job.write_text(yaml.safe_dump({k: v for k, v in data.items() if v is not ...}, sort_keys=False))
+        return job
+
+    return write
+
+
+@pytest.fixture
+def tiny_job(tmp_path: Path, write_job: Callable[..., Path]) -> Path:
+    """The smallest job, in tmp_path."""
+    return write_job(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Any:
+    """Choosing a machine sets torch's threads; each test gets them back as they were."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
