@@ -350,6 +350,16 @@ def test_without_script_the_cards_still_show_and_link_to_their_images(browser, f
         browser.command("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def test_what_was_not_deterministic_is_named(browser, finished_run):
+    run = finished_run()
+    run.change(run.keys[0], '"deterministic": true', '"deterministic": false')
+    run.change(run.keys[0], r'"nondeterministic": \[\]', '"nondeterministic": ["grid_sample backward"]')
+    browser.open(run, "#lite0/natural/9")
+    assert "deterministic no, grid_sample backward" in browser.js(
+        "document.querySelector('#detail').textContent"
+    ).replace("deterministicno", "deterministic no")
+
+
 def test_a_large_gallery_opens_quickly(browser, finished_run):
     run = finished_run(classes={i: f"class {i}" for i in range(200)}, judges=(), animation=None)
     start = time.monotonic()

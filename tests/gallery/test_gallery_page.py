@@ -9,8 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from classmodels.errors import StoreError
+from classmodels.errors import InputError, StoreError
 from classmodels.gallery import gallery_view, render_page, write_gallery
+from classmodels.gallery.rebuild import rebuild
+from classmodels.store import open_store
 
 HOSTILE = {
     1: "<script>document.title='owned'</script>",
@@ -100,6 +102,28 @@ def test_writing_again_writes_nothing_and_latest_is_written_last(finished_run, m
     write_gallery(run.store, run.plan)
     monkeypatch.setattr(run.store, "write", lambda key, data: pytest.fail(f"{key} was written again"))
     write_gallery(run.store, run.plan)
+
+
+def test_a_gallery_can_be_written_without_becoming_the_latest(finished_run):
+    run = finished_run()
+    page = write_gallery(run.store, run.plan)
+    other = run.plan.model_copy(update={"run12": "0123456789ab"})
+    assert write_gallery(run.store, other, latest=False) != page
+    assert json.loads(run.store.read("galleries/figure-1/latest.json"))["run12"] == run.plan.run12
+
+
+def test_rebuilding_a_store_mends_its_pages_and_keeps_the_latest(finished_run):
+    run = finished_run()
+    page = write_gallery(run.store, run.plan)
+    before = tree(run)
+    run.store.delete(page)
+    assert rebuild(run.store) == [page]
+    assert tree(run) == before
+
+
+def test_rebuilding_where_nothing_ran_says_so(tmp_path):
+    with pytest.raises(InputError, match="found no run"):
+        rebuild(open_store(str(tmp_path)))
 
 
 @pytest.mark.parametrize("animation", ["webp", "gif", None])
@@ -212,6 +236,16 @@ def test_the_panel_table_has_a_row_for_each_model_and_recipe_and_marks_kin(finis
     assert table.count('<th scope="row">') == 2
     assert table.count(">itself<") == 2
     assert table.count(">same family<") == 2
+
+
+def test_the_heading_says_where_all_held_out_judges_are_kin(finished_run):
+    def heading(run):
+        return " ".join("".join(Document(page_of(run)[1]).texts).split())
+
+    one = {"classes": {3: "three"}}
+    kin = heading(finished_run(judges=(("lite0", "lite"), ("lite1", "lite")), **one))
+    assert "held-out judges, all of the same family, rank the class first in 100 %" in kin
+    assert "held-out judges rank the class first in 50 %" in heading(finished_run(**one))
 
 
 def test_badges_say_in_words_how_many_held_out_judges_see_the_class(finished_run):

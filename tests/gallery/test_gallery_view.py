@@ -89,6 +89,14 @@ def test_held_out_judges_are_those_with_another_model12(finished_run):
     assert view["units"][0]["held_out"]["same_family"] == 1
 
 
+def test_a_judge_that_is_the_model_with_a_map_of_labels_is_no_held_out_judge(finished_run):
+    run = finished_run(judges=(("lite0", "lite"),))
+    (judge,) = run.plan.judges
+    plan = run.plan.model_copy(update={"judges": (judge.model_copy(update={"model12": "abcdefabcdef"}),)})
+    (verdict,) = gallery_view(run.store, plan)["units"][0]["verdicts"]
+    assert verdict["relation"] == "itself"
+
+
 def test_unnamed_families_are_no_relatives(finished_run):
     run = finished_run(models=(("a", ""),), judges=(("b", ""),))
     assert view_of(run)["units"][0]["verdicts"][0]["relation"] == "independent"

@@ -164,7 +164,22 @@ def test_a_wrapper_in_the_middle_of_names_is_stripped(loads, trained):
 def test_only_the_half_that_fits_is_taken_where_two_networks_are_saved(loads, trained):
     student = {f"student.{key}": value for key, value in trained.state_dict().items()}
     teacher = {f"teacher.{key}": value for key, value in network(7).state_dict().items()}
-    assert "7 weights outside student. ignored" in loads({**teacher, **student})
+    assert "9 weights outside student. ignored" in loads({**teacher, **student})
+
+
+def test_raw_weights_win_over_their_average_saved_beside_them(loads, trained):
+    raw = {f"net.{key}": value for key, value in trained.state_dict().items()}
+    average = {f"ema.{key}": value + 1 for key, value in trained.state_dict().items()}
+    assert "9 weights outside net. ignored" in loads({**average, **raw})
+
+
+def test_one_of_two_networks_that_both_fit_has_to_be_chosen(loads, refused, trained):
+    left = {f"left.{key}": value for key, value in trained.state_dict().items()}
+    right = {f"right.{key}": value + 1 for key, value in trained.state_dict().items()}
+    error = refused({"state_dict": {**right, **left}})
+    assert error.field == ("select",)
+    assert "several networks in it fit: left, right; choose one with `select`" in str(error)
+    loads({"state_dict": {**right, **left}}, select="state_dict.left")
 
 
 def test_half_precision_and_counters_of_profilers_do_no_harm(tmp_path, trained):
@@ -281,7 +296,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(refused, trained, tmp_path
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"just some text\n", "truncated or malformed"),
-        (b"\x89PNG\r\n\x1a\n0000", "truncated or malformed"),
+        (b"\x89PNG\r\n\x1a\n0000", "no checkpoint of torch"),
         (pickle.dumps(3), "it holds a int"),
         (pickle.dumps({}), "it holds a dict"),
         (pickle.dumps({"epoch": 3}), "none of its entries maps names to tensors; it holds epoch"),

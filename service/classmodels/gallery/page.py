@@ -26,22 +26,24 @@ PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
 
 
-def write_gallery(store: Store, plan: RunPlan) -> str:
+def write_gallery(store: Store, plan: RunPlan, *, latest: bool = True) -> str:
     """Write the gallery of `plan` into `store` and return the key of its page.
 
     Objects that already say what they should are left alone. The page is written after what it links to, and
-    `galleries/<job>/latest.json` after the page. Raises InputError for a plan that is none, StoreError.
+    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. Raises InputError for a plan
+    that is none, StoreError.
     """
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
     view = view_of(units, plan)
-    latest = {"page": f"{plan.run12}/index.html", "run12": plan.run12}
     objects = {
         prefix + "contact-sheet.png": contact_sheet(store, units, plan.job),
         prefix + "gallery.json": _json_bytes(view),
         prefix + "index.html": render_page(view).encode(),
-        prefix.removesuffix(f"{plan.run12}/") + "latest.json": _json_bytes(latest),
     }
+    if latest:
+        pointer = {"page": f"{plan.run12}/index.html", "run12": plan.run12}
+        objects[prefix.removesuffix(f"{plan.run12}/") + "latest.json"] = _json_bytes(pointer)
     for key, data in objects.items():
         if store.read(key) != data:
             store.write(key, data)

@@ -98,9 +98,13 @@ def read_units(store: Store, plan: RunPlan) -> list[Unit]:
     return units
 
 
-def relation(judge: JudgeEntry, model12: str, family: str) -> Relation:
-    """How a judge stands to the model it judges: an unnamed family is nobody's relative."""
-    if judge.model12 == model12:
+def relation(judge: JudgeEntry, model: str, model12: str, family: str) -> Relation:
+    """How a judge stands to the model it judges: an unnamed family is nobody's relative.
+
+    A judge with a map of labels has a digest of its own; the name, which a job gives once, still tells that it is the
+    model itself.
+    """
+    if judge.model12 == model12 or judge.name == model:
         return "itself"
     return "same family" if family and judge.family == family else "independent"
 
@@ -142,7 +146,7 @@ def _believable(file: FileEntry) -> bool:
 
 
 def _judged(judge: JudgeEntry, key: str, record: Record, answers: dict[str, bytes | None]) -> Judged:
-    stands = relation(judge, record.model.model12, record.model.family)
+    stands = relation(judge, record.model.name, record.model.model12, record.model.family)
     data = answers[verdict_key(judge.name, judge.model12, key, record.image.sha256)]
     if data is None:
         return Judged(judge, stands, None, "missing")

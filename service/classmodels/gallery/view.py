@@ -66,6 +66,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
                 "rank": record.outcome.rank,
                 "curve": curve(record.scores),
                 "deterministic": record.deterministic,
+                "nondeterministic": [text(name) for name in record.nondeterministic[:20]],
                 "numerics": numerics.place(rows(record.numerics)),
                 "package": packages.place(rows(dict(record.package))),
                 "held_out": _held_out(unit.judged),
@@ -120,7 +121,14 @@ def _file(unit: Unit, file: FileEntry, up: str) -> dict[str, Any]:
 def _models(units: list[Unit]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for unit in units:
-        unknown = {"family": "", "head": "", "classes": None, "licence": None, "notes": [], "identity": []}
+        unknown: dict[str, Any] = {
+            "family": "",
+            "head": "",
+            "classes": None,
+            "licence": None,
+            "notes": [],
+            "identity": [],
+        }
         entry = found.setdefault(
             (unit.model, unit.model12), {"name": text(unit.model), "model12": text(unit.model12), **unknown}
         )

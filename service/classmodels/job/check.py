@@ -90,15 +90,18 @@ def _override(document: Document, override: str) -> None:
                 # `natural` in a list of recipes is short for {extends: natural}.
                 target[key] = {"name": target[key], "extends": target[key]}
         elif not isinstance(target, dict):
-            raise InputError(f"--set {override!r}: {'.'.join(parts[:position])} is {shown(target)} and has no {part!r}")
+            holder = ".".join(parts[:position]) or "the job"
+            raise InputError(f"--set {override!r}: {holder} is {shown(target)} and has no {part!r}")
         path.append(key)
         if last:
             target[key] = value
+            document.options[tuple(path)] = override
         else:
             if isinstance(target, dict) and target.get(part) is None:
-                target[part] = {}
+                default = Job.model_fields[part].default if part in Job.model_fields and not position else None
+                target[part] = list(default) if isinstance(default, tuple) else {}
+                document.options[tuple(path)] = override
             target = target[key]
-    document.options[tuple(path)] = override
 
 
 def _item(items: list[Any], part: str, override: str) -> int:
@@ -157,13 +160,21 @@ class _Check:
     def _problem(self, path: tuple[str | int, ...], message: str, *, key: bool = False) -> None:
         self.problems.append(self.document.problem(path, message, key=key))
 
-    def _validate(self, model: type[Any], data: Any, at: tuple[str | int, ...], *, quiet: bool = False) -> Any:
+    def _validate(
+        self,
+        model: type[Any],
+        data: Any,
+        at: tuple[str | int, ...],
+        *,
+        beside: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> Any:
         try:
             # As JSON, strictly: what YAML read as text is no number, and true is no 1.
             return model.model_validate_json(json.dumps(data), strict=True)
         except ValidationError as error:
             if not quiet:
-                self.problems += problems_of(error, self.document, model, at, data)
+                self.problems += problems_of(error, self.document, model, at, data, beside)
             return None
 
     def _recipes(self, entries: Any) -> list[NamedRecipe]:
@@ -210,7 +221,7 @@ class _Check:
                 (*at, "extends"), f"the recipe {shown(name)} extends itself, expected a chain that ends at a preset"
             )
             return None
-        recipe = self._validate(Recipe, whole, at)
+        recipe = self._validate(Recipe, whole, at, beside=tuple(_Naming.model_fields))
         return None if recipe is None else NamedRecipe(name, recipe)
 
     def _models(self, entries: Any, code: Any) -> list[ResolvedModel]:

@@ -53,9 +53,12 @@ class Document:
 
     def problem(self, path: Path_, message: str, *, key: bool = False) -> Problem:
         """`message` at the value (or the key) at `path`; where the file has no such value, at what should hold it."""
-        for end in range(len(path), -1, -1):
+        prefixes = range(len(path), -1, -1)
+        for end in prefixes:
+            # An option replaced all that the file had there.
             if path[:end] in self.options:
                 return Problem(0, 0, f"--set {self.options[path[:end]]}", message)
+        for end in prefixes:
             places = self.keys if key and end == len(path) else self.places
             if path[:end] in places:
                 line, column = places[path[:end]]
@@ -170,13 +173,13 @@ class _Builder:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
-            if not node.tag.endswith((":seq", ":python/tuple")) or ":python" in node.tag:
+            if node.tag != "tag:yaml.org,2002:seq":
                 self._refuse(node, f"found the tag {node.tag!r}, expected plain YAML without tags")
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
-        if not node.tag.endswith("2002:map"):
+        if node.tag != "tag:yaml.org,2002:map":
             self._refuse(node, f"found the tag {node.tag!r}, expected plain YAML without tags")
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -223,7 +226,9 @@ class _Builder:
 
 def shown(value: Any, limit: int = 60) -> str:
     """`value` as it stands in a message: short, quoted, on one line."""
-    text = repr(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -34,8 +34,8 @@ _BOUNDS = {
     "greater_than": "above {gt}",
     "less_than_equal": "at most {le}",
     "less_than": "below {lt}",
-    "too_short": "at least {min_length} items",
-    "too_long": "at most {max_length} items",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
     "string_too_short": "at least {min_length} character",
     "string_pattern_mismatch": "text of the form {pattern}",
     "literal_error": "{expected}",
@@ -43,19 +43,29 @@ _BOUNDS = {
 
 
 def problems_of(
-    error: ValidationError, document: Document, model: type[BaseModel], at: Path_ = (), data: Any = None
+    error: ValidationError,
+    document: Document,
+    model: type[BaseModel],
+    at: Path_ = (),
+    data: Any = None,
+    beside: Sequence[str] = (),
 ) -> list[Problem]:
-    """Every error of validating `data` (at the path `at` of the document) against `model`, one problem for each place."""
+    """Every error of validating `data` (at the path `at` of the document) against `model`, one problem for each place.
+
+    beside: fields that may stand at `at` besides those of `model`.
+    """
     found: dict[tuple[Path_, bool], list[str]] = {}
     details: dict[tuple[Path_, bool], ErrorDetails] = {}
     for one in error.errors():
         extra = one["type"] == "extra_forbidden"
         path = _path_in(data, one["loc"], keep_last=extra or one["type"] == "missing")
-        found.setdefault((path, extra), []).append(_expected(one, path, model))
+        found.setdefault((path, extra), []).append(_expected(one, path, model, beside))
         details.setdefault((path, extra), one)
     return [
         document.problem((*at, *path), _sentence(details[path, extra], list(dict.fromkeys(expected))), key=extra)
         for (path, extra), expected in found.items()
+        # A list of one bad item is also "too short", a bad mapping also "no text": what is wrong within says it better.
+        if not any(len(other) > len(path) and other[: len(path)] == path for other, _ in found)
     ]
 
 
@@ -63,6 +73,8 @@ def _sentence(one: ErrorDetails, expected: list[str]) -> str:
     wanted = " or ".join(expected)
     if one["type"] == "extra_forbidden":
         return f"found the unknown field {shown(one['loc'][-1])}, expected {wanted}"
+    if one["type"] == "missing" and isinstance(one["loc"][-1], int):
+        return f"found {shown(one['input'])}, expected more than {one['loc'][-1]} of them"
     if one["type"] == "missing":
         return f"the field {one['loc'][-1]!r} is missing, expected {wanted}"
     if one["type"] == "value_error":
@@ -75,10 +87,10 @@ def _sentence(one: ErrorDetails, expected: list[str]) -> str:
     return f"found {shown(one['input'])}, expected {wanted}{near}"
 
 
-def _expected(one: ErrorDetails, path: Path_, model: type[BaseModel]) -> str:
+def _expected(one: ErrorDetails, path: Path_, model: type[BaseModel], beside: Sequence[str]) -> str:
     kind = one["type"]
     if kind == "extra_forbidden":
-        choices = list(_fields_at(model, path[:-1]))
+        choices = [*(beside if len(path) == 1 else ()), *_fields_at(model, path[:-1])]
         return f"one of {', '.join(choices)}{did_you_mean(str(path[-1]), choices)}"
     if kind == "missing":
         return f"one of the required fields of {model.__name__}" if len(path) == 1 else "it here"

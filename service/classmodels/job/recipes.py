@@ -39,7 +39,10 @@ def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str,
     RecursionError (recipes that extend each other).
     """
     chain = [entry]
-    while (below := chain[-1].get("extends", None if chain[-1] is PRESETS["plain"] else "plain")) is not None:
+    while chain[-1] is not PRESETS["plain"]:
+        below = chain[-1].get("extends")
+        if below is None:
+            below = "plain"
         source = named.get(below)
         if source is None or source is chain[-1]:  # a recipe may extend the preset it is named after
             source = PRESETS.get(below)

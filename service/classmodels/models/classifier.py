@@ -94,7 +94,8 @@ def load(resolved: ResolvedModel) -> Classifier:
                 "file in `checkpoint`"
             )
         _evaluating(network)
-        network.requires_grad_(False)
+        for parameter in network.parameters():  # not network.requires_grad_: a ScriptModule refuses it
+            parameter.requires_grad_(False)
         if not isinstance(network, torch.jit.ScriptModule | torch.fx.GraphModule):
             network.float()  # images are float32; a network saved in half precision would refuse them
         classifier = Classifier(
@@ -218,9 +219,7 @@ def _probe(classifier: Classifier, device: torch.device, labels_are_given: bool)
     finite = torch.isfinite(scores.detach()).all(dim=0)
     if not finite.any():
         raise ModelError(f"{who}: every score of two noise images is NaN or infinite; its weights are unusable")
-    _check_gradient(who, scores[:, finite], x)
-
-    notes = list(classifier.notes)
+    notes = [*classifier.notes, *_check_gradient(who, scores[:, finite], x)]
     if head == "softmax" and count == 1:
         notes.append("the network returns one score, whose softmax is always 1: use head: binary")
     looks = describe_scores(scores.detach()) if head == "softmax" else None
@@ -246,22 +245,33 @@ def _probe(classifier: Classifier, device: torch.device, labels_are_given: bool)
     classifier.notes = tuple(notes)
 
 
-def _check_gradient(who: str, scores: Tensor, x: Tensor) -> None:
-    # One class at a time could hide a detached one, but a sum of finite scores cannot have NaN from the others:
-    # those are left out already.
-    gradient = None
-    if scores.requires_grad:
-        try:
-            (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
-        except RuntimeError as error:
-            raise ModelError(f"{who} cannot be differentiated: {first_line(error)}") from error
-    if gradient is None:
+def _check_gradient(who: str, scores: Tensor, x: Tensor) -> list[str]:
+    """Refuse a network whose gradient cannot reach x; note classes whose score is finite and whose gradient is not."""
+    try:
+        total = _gradient(scores.sum(), x)
+    except RuntimeError as error:
+        raise ModelError(f"{who} cannot be differentiated: {first_line(error)}") from error
+    if total is None:
         raise ModelError(
             f"{who}: no gradient reaches the input, because the network detaches it or runs without gradients; "
             "class models need a differentiable network"
         )
-    if not torch.isfinite(gradient).any():
-        raise ModelError(f"{who}: the gradient with respect to the input is NaN or infinite for noise images")
+    if torch.isfinite(total).all():
+        return []
+    # One class can spoil the sum: ask a few of them one by one.
+    some = range(0, scores.shape[1], max(1, scores.shape[1] // 8))
+    for index in some:
+        alone = _gradient(scores[:, index].sum(), x)
+        if alone is not None and torch.isfinite(alone).all():
+            return ["the gradient of some classes is not finite for noise images; their units may fail"]
+    raise ModelError(f"{who}: the gradient with respect to the input is NaN or infinite for noise images")
+
+
+def _gradient(score: Tensor, x: Tensor) -> Tensor | None:
+    if not score.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(score, x, retain_graph=True, allow_unused=True)
+    return gradient
 
 
 def _batch_hint(net: nn.Module) -> str:

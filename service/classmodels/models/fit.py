@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from classmodels.models.rebuild import CorruptError
+from classmodels.models.spec import FieldError
 from classmodels.models.user_code import first_line
 
 _SHOWN = 5
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _COUNTERS = re.compile(r"(?:^|\.)(?:total_ops|total_params)$")  # what profilers leave in state dicts
+_AVERAGES = re.compile(r"ema|teacher|momentum|target|swa|averag", re.IGNORECASE)
+_FITS = 1_000_000  # votes of a name whose shape fits too
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 
 
@@ -24,7 +27,8 @@ def fit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Copy `state` into `network` after stripping the prefix under which most of the network's names are found.
 
     Returns notes on the prefix, on what lies outside it, and on weights that are not finite. Raises CorruptError that
-    lists all missing, unexpected and wrongly shaped names if the rest is not exactly the network's.
+    lists all missing, unexpected and wrongly shaped names if the rest is not exactly the network's, and FieldError
+    on ("select",) where several networks were saved together and more than one of them fits.
     """
     wanted = network.state_dict()
     prefix, inner = _aligned(state, wanted)
@@ -82,8 +86,8 @@ def _aligned(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> tuple[st
             tail = ".".join(parts[cut:])
             if tail in wanted:
                 fits = not _misfit(value, wanted[tail])
-                votes[".".join([*parts[:cut], ""]) if cut else ""] += 1_000_000 if fits else 1
-    prefix = max(votes, key=lambda candidate: (votes[candidate], -len(candidate)))
+                votes[".".join([*parts[:cut], ""]) if cut else ""] += _FITS if fits else 1
+    prefix = _chosen(votes, len(wanted))
     inner = {name[len(prefix) :]: value for name, value in plain.items() if name.startswith(prefix)}
     metadata = getattr(state, "_metadata", None)
     if metadata is not None:
@@ -95,6 +99,16 @@ def _aligned(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> tuple[st
             if isinstance(key, str) and isinstance(versions, dict) and (key == root or key.startswith(prefix))
         }
     return prefix, inner
+
+
+def _chosen(votes: Counter[str], whole: int) -> str:
+    most = max(votes.values())
+    best = sorted((prefix for prefix, count in votes.items() if count == most), key=lambda prefix: (len(prefix), prefix))
+    plain = [prefix for prefix in best if not _AVERAGES.search(prefix)]
+    if len(plain) > 1 and most == _FITS * whole:
+        names = ", ".join(_shown(prefix.rstrip(".")) for prefix in plain[:8])
+        raise FieldError(f"several networks in it fit: {names}; choose one with `select`", "select")
+    return (plain or best)[0]
 
 
 class _Versioned(dict[str, Tensor]):

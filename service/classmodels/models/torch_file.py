@@ -146,7 +146,7 @@ def _position(data: Any, info: zipfile.ZipInfo) -> int:
 def _read_legacy(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
     # torch before 1.6: four pickles (magic, protocol, system, object), the list of storage keys, the storages.
     def refuse(persistent: Any) -> Any:
-        raise CorruptError("its pickle refers to objects outside the file")
+        raise CorruptError("it is no checkpoint of torch, or refers to objects outside the file")
 
     first = Machine(stream, refuse, nested)
     value = first.load()
@@ -203,7 +203,7 @@ def _read_legacy(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
 
 def _storage_id(persistent: Any, length: int) -> tuple[Any, ...]:
     if not isinstance(persistent, tuple) or len(persistent) != length or persistent[0] != "storage":
-        raise CorruptError("its pickle refers to objects outside the file")
+        raise CorruptError("it is no checkpoint of torch, or refers to objects outside the file")
     key, count = persistent[2], persistent[4]
     if not isinstance(persistent[1], Placeholder) or not isinstance(key, str) or type(count) is not int or count < 0:
         raise CorruptError("it holds a malformed storage")

@@ -284,7 +284,7 @@ class Machine:
         # The state of anything else is dropped: an OrderedDict's attributes, a placeholder's contents.
 
     def _do_persid(self, argument: str) -> None:
-        raise CorruptError("its pickle refers to objects outside the file")
+        raise CorruptError("it is no checkpoint of torch, or refers to objects outside the file")
 
     def _do_binpersid(self, _: Any) -> None:
         self._stack.append(self._persistent(self._stack.pop()))

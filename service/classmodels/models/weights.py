@@ -223,6 +223,10 @@ def _entry(content: Any, select: str) -> Any:
                 place, rest = place[key], rest[length:]
                 break
         else:
+            prefix = ".".join(rest) + "."
+            if _is_mapping(place) and any(isinstance(key, str) and key.startswith(prefix) for key in place):
+                # One of several networks in a flat state dict: what lies under the prefix.
+                return {k[len(prefix) :]: v for k, v in place.items() if isinstance(k, str) and k.startswith(prefix)}
             keys = [_shown(key) for key in place] if _is_mapping(place) else []
             held = f"it holds {_listed(keys, 12)}" if keys else f"it holds a {_kind(place)} there"
             raise FieldError(f"it has no entry {select}: {held}{did_you_mean(rest[0], keys)}", "select")

@@ -182,7 +182,7 @@
   function settings(unit) {
     const [model, recipe] = [view.models[unit.model], view.recipes[unit.recipe]];
     const [changed, neutral] = [recipe.settings.filter((row) => row[2]), recipe.settings.filter((row) => !row[2])];
-    const made = [["seed", String(unit.seed)], ["deterministic", unit.deterministic ? "yes" : "no"], ...view.numerics[unit.numerics], ...view.packages[unit.package]];
+    const made = [["seed", String(unit.seed)], ["deterministic", unit.deterministic ? "yes" : ["no", ...unit.nondeterministic].join(", ")], ...view.numerics[unit.numerics], ...view.packages[unit.package]];
     const about = [["model", model.name], ["family", model.family], ["head", model.head], ["classes", String(model.classes)], ["model12", model.model12],
       ...(model.licence ? [["licence of the weights", model.licence]] : []), ...model.notes.map((note) => ["note", note])];
     const left = make("section", {}, make("h3", { text: "Recipe" }), table([["recipe", recipe.name], ["recipe12", recipe.recipe12], ...changed]));
