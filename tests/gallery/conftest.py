@@ -164,8 +164,15 @@ class FinishedRun:
         self.store.write(key, new.encode())
 
 
-@pytest.fixture
-def finished_run(tmp_path):
-    """Makes finished runs in folders of their own: finished_run(**how) -> FinishedRun."""
-    made = iter(range(100))
-    return lambda **how: FinishedRun(tmp_path / f"store-{next(made)}", **how)
+@pytest.fixture(scope="module", autouse=True)
+def _no_fsync():
+    """These stores need not outlive a power cut, and there are thousands of small files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """Makes finished runs, each in a folder of its own: finished_run(**how) -> FinishedRun."""
+    return lambda **how: FinishedRun(tmp_path_factory.mktemp("store"), **how)

@@ -223,11 +223,11 @@ def test_an_empty_plan_has_an_empty_view(finished_run):
 
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 257, 10_001])
 def test_a_curve_keeps_its_ends_and_at_most_128_points(length):
-    thinned = curve(tuple(float(t) for t in range(length)))
-    assert thinned["step"][0] == 0
-    assert thinned["step"][-1] == length - 1
-    assert len(thinned["step"]) == len(thinned["score"]) == min(length, POINTS)
-    assert thinned["step"] == sorted(set(thinned["step"]))
+    steps, scores = curve(tuple(float(t) for t in range(length)))
+    assert steps[0] == 0
+    assert steps[-1] == length - 1
+    assert len(steps) == len(scores) == min(length, POINTS)
+    assert steps == sorted(set(steps))
 
 
 def test_text_is_one_bounded_line():

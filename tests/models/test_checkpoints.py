@@ -112,7 +112,7 @@ def test_downloads_happen_only_when_allowed_and_through_torch_hub(cache, monkeyp
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     monkeypatch.setenv(ALLOW_DOWNLOADS, "1")
-    with pytest.raises(FieldError, match="cannot be downloaded .* no route to host"):
+    with pytest.raises(FieldError, match=r"cannot be downloaded .* no route to host"):
         locate("IMAGENET1K_V1", RESNET, Path("/nowhere"))
     assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")]
 
@@ -129,7 +129,7 @@ def test_a_folder_stands_for_the_weights_in_it(tmp_path):
 def test_a_folder_with_several_weights_is_refused(tmp_path):
     for name in ("a.safetensors", "b.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(FieldError, match="2 .safetensors files"):
+    with pytest.raises(FieldError, match=r"2 .safetensors files"):
         locate(".", FACTORY, tmp_path)
 
 

@@ -42,7 +42,7 @@ def images(batch=4, spec=SMALL):
         lambda s: {"features": torch.zeros(len(s), 9), "logits": s},
         lambda s: {"anything": s},
         lambda s: SimpleNamespace(logits=s, loss=None),
-        lambda s: collections.namedtuple("Output", "loss logits")(None, s),  # noqa: PYI024
+        lambda s: collections.namedtuple("Output", "loss logits")(None, s),
         lambda s: s.double(),
         lambda s: s.bfloat16(),
     ],
@@ -127,7 +127,7 @@ def test_probabilities_follow_the_head():
 
 
 def test_a_binary_head_on_several_scores_blames_the_head():
-    with pytest.raises(FieldError, match="returns 3 scores .* head binary expects 1") as caught:
+    with pytest.raises(FieldError, match=r"returns 3 scores .* head binary expects 1") as caught:
         wrap(Linear(3), SMALL, head="binary")
     assert caught.value.field == ("head",)
 
@@ -171,7 +171,8 @@ def test_nan_everywhere_is_refused():
 
 
 @pytest.mark.parametrize(
-    "returns", [lambda s: s.detach(), lambda s: torch.randn(len(s), 3), lambda s: torch.zeros(len(s), 3, requires_grad=True)]
+    "returns",
+    [lambda s: s.detach(), lambda s: torch.randn(len(s), 3), lambda s: torch.zeros(len(s), 3, requires_grad=True)],
 )
 def test_a_network_that_detaches_its_input_is_refused(returns):
     with pytest.raises(ModelError, match="no gradient reaches the input"):

@@ -3,6 +3,7 @@
 Each attack would, under Python's own unpickler, write a canary file, import a module, or exhaust memory.
 """
 
+import contextlib
 import copyreg
 import io
 import os
@@ -239,10 +240,8 @@ def test_any_plain_value_comes_back_from_any_protocol(value, protocol):
 @given(st.binary(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_arbitrary_bytes_are_read_or_refused_and_never_crash(data):
-    try:
+    with contextlib.suppress(CorruptError):
         loads(b"\x80\x04" + data)
-    except CorruptError:
-        pass
 
 
 @given(st.data())
@@ -253,17 +252,18 @@ def test_a_damaged_checkpoint_is_read_or_refused_and_never_crashes(data):
     content = bytearray(stream.getvalue())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        loads(bytes(content[: data.draw(st.integers(1, len(content)))]))
-    except CorruptError:
-        pass
+    end = data.draw(st.integers(1, len(content)))
+    with contextlib.suppress(CorruptError):
+        loads(bytes(content[:end]))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i4", "u2", "?", "c8", ">f4"])
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_numpy_values_are_decoded_without_numpy_being_looked_up(dtype, protocol):
     array = np.arange(6).reshape(2, 3).astype(dtype)
-    loaded = loads(pickle.dumps({"a": array, "again": array, "f": np.asfortranarray(array), "s": array[1, 2]}, protocol))
+    loaded = loads(
+        pickle.dumps({"a": array, "again": array, "f": np.asfortranarray(array), "s": array[1, 2]}, protocol)
+    )
     for key in ("a", "again", "f"):
         np.testing.assert_array_equal(loaded[key], array)
         assert loaded[key].dtype.isnative

@@ -1,4 +1,4 @@
-"""Networks from every source: torchvision, factories, exported programs; and wherever they are had timm, transformers."""
+"""Networks from every source: torchvision, factories, exported programs; timm and transformers where installed."""
 
 import json
 import logging
@@ -52,7 +52,9 @@ def code(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(text: str):
-        (folder / "my_factories.py").write_text("import random\nimport numpy as np\nimport torch\nfrom torch import nn\n" + text)
+        (folder / "my_factories.py").write_text(
+            "import random\nimport numpy as np\nimport torch\nfrom torch import nn\n" + text
+        )
         return folder
 
     yield write
@@ -70,7 +72,9 @@ def made(code, text, **fields):
 
 
 def test_a_torchvision_network_brings_its_own_preprocessing_and_labels(tmp_path):
-    resolved = resolve(spec(source={"torchvision": "efficientnet_b3", "kwargs": {"num_classes": 1000}}), tmp_path, None, None)
+    resolved = resolve(
+        spec(source={"torchvision": "efficientnet_b3", "kwargs": {"num_classes": 1000}}), tmp_path, None, None
+    )
     preset = import_torchvision().models.get_model_weights("efficientnet_b3").DEFAULT.transforms()
     assert resolved.input.size == (preset.crop_size[0],) * 2 == (300, 300)
     assert resolved.input.mean == tuple(preset.mean)
@@ -151,9 +155,13 @@ def test_named_weights_are_built_as_torchvision_builds_them(tmp_path, monkeypatc
         (("source", "torchvision"), 'no classifier "resnet5O"; did you mean .*"resnet50"', {"torchvision": "resnet5O"}),
         (("source", "torchvision"), 'no classifier "fcn_resnet50"', {"torchvision": "fcn_resnet50"}),
         (("source", "kwargs", "weights"), "in `checkpoint`", {"torchvision": "resnet18", "kwargs": {"weights": "X"}}),
-        (("source", "torchvision"), r"called with \(depth=3\) raised TypeError", {"torchvision": "resnet18", "kwargs": {"depth": 3}}),
+        (
+            ("source", "torchvision"),
+            r"called with \(depth=3\) raised TypeError",
+            {"torchvision": "resnet18", "kwargs": {"depth": 3}},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_torchvision_source_blames_its_field(field, said, source):
     blamed(field, said, source=source)
 
@@ -172,7 +180,9 @@ def test_torchvision_imports_without_its_operators_and_says_so_once(monkeypatch,
     defined = []
     monkeypatch.setattr(builtins, "__import__", broken)
     monkeypatch.setattr(torchvision_compat, "_declared", [])
-    monkeypatch.setattr(torch.library, "Library", lambda *a: type("L", (), {"define": lambda self, s: defined.append(s)})())
+    monkeypatch.setattr(
+        torch.library, "Library", lambda *a: type("L", (), {"define": lambda self, s: defined.append(s)})()
+    )
     with caplog.at_level(logging.INFO):
         assert import_torchvision().__name__ == "torchvision"
         import_torchvision()
@@ -231,7 +241,9 @@ def test_a_factory_whose_weights_differ_each_time_is_refused(code):
 
 
 def test_a_network_in_half_precision_is_made_float32(code):
-    _, classifier = made(code, MAKE + "\ndef half():\n    return make().half()\n", source={"factory": "my_factories:half"})
+    _, classifier = made(
+        code, MAKE + "\ndef half():\n    return make().half()\n", source={"factory": "my_factories:half"}
+    )
     assert classifier.logits(torch.zeros(1, 3, 16, 12)).dtype == torch.float32
 
 
@@ -349,7 +361,11 @@ def test_timm_networks_bring_their_own_preprocessing(tmp_path):
     assert resolve(spec(source={"timm": "resnet18"}), tmp_path, None, None).labels[9] == "ostrich"
     blamed(("source", "timm"), 'no model "resnet5O".*did you mean', source={"timm": "resnet5O"})
     blamed(("source", "timm"), 'no pretrained "resnet50.a1_in2k".*did you mean', source={"timm": "resnet50.a1_in2k"})
-    blamed(("source", "kwargs", "pretrained"), "in `checkpoint`", source={"timm": "resnet18", "kwargs": {"pretrained": True}})
+    blamed(
+        ("source", "kwargs", "pretrained"),
+        "in `checkpoint`",
+        source={"timm": "resnet18", "kwargs": {"pretrained": True}},
+    )
 
 
 @pytest.fixture
@@ -387,5 +403,5 @@ def test_a_transformers_folder_without_a_head_is_refused(tmp_path, vit):
     vit.vit.save_pretrained(tmp_path / "headless")
     config = json.loads((tmp_path / "vit" / "config.json").read_text())
     (tmp_path / "headless" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FieldError, match="lacks 2 weights of an image classifier: classifier.bias"):
+    with pytest.raises(FieldError, match=r"lacks 2 weights of an image classifier: classifier.bias"):
         resolve(spec(source={"transformers": "headless"}, input=SMALL), tmp_path, None, None)

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from classmodels.models.spec import FieldError, Source
 from classmodels.models.sources import check_factory
+from classmodels.models.spec import FieldError, Source
 from classmodels.models.user_code import digest_code, digest_factory, import_factory, importable
 
-MODULE = "import torch\n\n\nclass Nets:\n    @staticmethod\n    def small(classes=2):\n        return torch.nn.Linear(4, classes)\n"
+MODULE = """
+import torch
+
+class Nets:
+    @staticmethod
+    def small(classes=2):
+        return torch.nn.Linear(4, classes)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +162,13 @@ def test_a_package_in_the_working_directory_counts_whole(tmp_path):
 
 def test_installed_packages_and_unknown_modules_are_no_user_code(tmp_path):
     code = folder(tmp_path, my_net=MODULE)
-    for factory in ("efficientnet_lite_pytorch:EfficientNet.from_name", "torch.nn:Linear", "json:loads", "sys:exit", "my_x:y"):
+    for factory in (
+        "efficientnet_lite_pytorch:EfficientNet.from_name",
+        "torch.nn:Linear",
+        "json:loads",
+        "sys:exit",
+        "my_x:y",
+    ):
         assert digest_factory(factory, code, "digest of code") is None
     assert digest_factory("my_net:Nets.small", code, "digest of code") == "digest of code"
     assert digest_factory("my_net:Nets.small", code, None) == digest_code(code)

@@ -43,11 +43,11 @@ def mean(values: list[float]) -> float | None:
     return number(math.fsum(values) / len(values), 4) if values else None
 
 
-def curve(scores: tuple[float, ...]) -> dict[str, list[Any]]:
-    """A score curve as parallel lists `step` and `score`, evenly thinned to POINTS; first and last always stay."""
+def curve(scores: tuple[float, ...]) -> tuple[list[int], list[float | None]]:
+    """A score curve as steps and the scores there, evenly thinned to POINTS; first and last always stay."""
     last = len(scores) - 1
     kept = range(len(scores)) if last < POINTS else sorted({round(i * last / (POINTS - 1)) for i in range(POINTS)})
-    return {"step": list(kept), "score": [number(scores[i]) for i in kept]}
+    return list(kept), [number(scores[i], 4) for i in kept]
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:

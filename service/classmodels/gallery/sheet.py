@@ -24,6 +24,7 @@ TILES = 400
 """Most images on a sheet; of a larger job the first classes are shown, and the sheet says so."""
 VARIANTS = 24
 """Most models and recipes on a sheet, each counted with each."""
+COLUMNS = 20
 TILE = 224
 GAP = 12
 MARGIN = 40
@@ -50,6 +51,8 @@ def contact_sheet(store: Store, units: Sequence[Unit], job: str) -> bytes:
     found, variants = len(variants), variants[:VARIANTS]
     indices = list(dict.fromkeys(u.class_index for u in units))
     kept = indices[: TILES // max(1, len(variants))]
+    if len(kept) < len(indices) and len(kept) > COLUMNS:
+        kept = kept[: len(kept) // COLUMNS * COLUMNS]  # whole rows: the sheet stops, the job does not
     at = {(u.model, u.recipe, u.model12, u.recipe12, u.class_index): u for u in units}
     names = {u.class_index: u.record.label for u in reversed(units) if u.record is not None}
     grid = [[at.get((*variant, index)) for index in kept] for variant in variants]
@@ -83,7 +86,7 @@ def _blocks(grid: list[list[Unit | None]], labels: list[str], titles: list[str])
     """Where everything goes: blocks (title, cells), one below the other."""
     classes, variants = len(labels), len(grid)
     if variants == 1 or classes > 12:
-        columns = max(1, min(classes, 20, math.ceil(math.sqrt(classes * variants * 1.3))))
+        columns = max(1, min(classes, COLUMNS, math.ceil(math.sqrt(classes * variants * 1.3))))
         return [
             (
                 title if variants > 1 else "",
@@ -119,6 +122,7 @@ class _Canvas:
         self.tile = tile
         self.size = max(11, tile // 12)
         self.font = _font(self.size)
+        self.large = _font(round(self.size * 1.6))
         self.small = _font(max(10, self.size - 4))
         self.line = round(self.size * 1.3)
 
@@ -133,7 +137,8 @@ class _Canvas:
         top = MARGIN
         for title, cells in blocks:
             if title:
-                draw.text((MARGIN, top), self._wrapped(title, self.font, width - 2 * MARGIN, 1)[0], INK, self.font)
+                line = self._wrapped(title, self.large, width - 2 * MARGIN, 1)[0]
+                draw.text((MARGIN, top + self.line // 2), line, INK, self.large)
             pitch = self._pitch(cells)
             for cell in cells:
                 left = MARGIN + cell.column * (self.tile + GAP)
@@ -147,7 +152,7 @@ class _Canvas:
         return buffer.getvalue()
 
     def _heading(self, title: str) -> int:
-        return 2 * self.line if title else 0
+        return 3 * self.line if title else 0
 
     def _pitch(self, cells: list[_Cell]) -> int:
         lines = max((len(self._under(cell)) for cell in cells), default=0)

@@ -20,7 +20,8 @@ TOP = 5
 def gallery_view(store: Store, plan: RunPlan) -> dict[str, Any]:
     """The view of `plan` over what `store` holds.
 
-    `models`, `recipes`, `judges`, `classes`, `numerics` and `packages` are lists that `units` point into by position.
+    `models`, `recipes`, `judges`, `classes`, `steps`, `numerics` and `packages` are lists that `units` point into by
+    position.
     Links (`href`) are relative to the page. A unit without a believable record keeps its place, with a `state` other
     than "done" and no image. Raises InputError for a plan that is none, StoreError where the store cannot be read.
     """
@@ -37,7 +38,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
         judge: position
         for position, judge in enumerate(dict.fromkeys(j.judge.model12 for u in units for j in u.judged))
     }
-    numerics, packages = _Table(), _Table()
+    numerics, packages, curve_steps = _Table(), _Table(), _Table()
     classes, class_of = _classes(units)
 
     shown = []
@@ -55,6 +56,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
             "label": classes[position]["label"],
         }
         if (record := unit.record) is not None:
+            steps, scores = curve(record.scores)
             entry |= {
                 "label": text(record.label),
                 "record": up + quote(unit.key, safe="/@"),
@@ -64,7 +66,8 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
                 "logit": number(record.outcome.logit),
                 "probability": number(record.outcome.probability, 4),
                 "rank": record.outcome.rank,
-                "curve": curve(record.scores),
+                "steps": curve_steps.place(steps),
+                "scores": scores,
                 "deterministic": record.deterministic,
                 "nondeterministic": [text(name) for name in record.nondeterministic[:20]],
                 "numerics": numerics.place(rows(record.numerics)),
@@ -84,6 +87,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
         "judges": _judges(units),
         "classes": classes,
         "units": shown,
+        "steps": curve_steps.items,
         "numerics": numerics.items,
         "packages": packages.items,
         "panel": panel_table(units, model_at, recipe_at),

@@ -17,8 +17,8 @@ from classmodels.ascent.recipe import Recipe
 from classmodels.errors import InputError, ModelError
 from classmodels.job.document import Document, JobFileError, Problem, parse, read, shown
 from classmodels.job.explain import problems_of
-from classmodels.job.presets import PRESETS
 from classmodels.job.identity import digest12
+from classmodels.job.presets import PRESETS
 from classmodels.job.recipes import NamedRecipe, expand
 from classmodels.job.schema import RANGE, Job, PanelMember
 from classmodels.models.labels import did_you_mean, find_class, load_labels
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Judge:
-    """A member of the panel, and how the ascended models' labels translate to its own where they are called otherwise."""
+    """A member of the panel; `map` leads from the ascended models' labels to its own where they differ."""
 
     model: ResolvedModel
     map: dict[str, str | int]
@@ -167,14 +167,18 @@ class _Check:
         at: tuple[str | int, ...],
         *,
         beside: Sequence[str] = (),
+        told_elsewhere: bool = False,
         quiet: bool = False,
     ) -> Any:
+        """`data` as a `model`, or None and problems. told_elsewhere: only those of what stands at `at` itself."""
         try:
             # As JSON, strictly: what YAML read as text is no number, and true is no 1.
             return model.model_validate_json(json.dumps(data), strict=True)
         except ValidationError as error:
             if not quiet:
-                self.problems += problems_of(error, self.document, model, at, data, beside)
+                found = problems_of(error, self.document, model, at, data, beside)
+                whole = self.document.problem(at, "").where
+                self.problems += [one for one in found if not told_elsewhere or one.where != whole]
             return None
 
     def _recipes(self, entries: Any) -> list[NamedRecipe]:
@@ -183,7 +187,7 @@ class _Check:
         named = {
             entry["name"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)
         }
-        recipes = []
+        recipes, names = [], {}
         for index, entry in enumerate(entries):
             at = ("recipes", index)
             if isinstance(entry, str):
@@ -193,7 +197,8 @@ class _Check:
             recipe = self._recipe(entry, named, at)
             if recipe is not None:
                 recipes.append(recipe)
-        self._unique([recipe.name for recipe in recipes], "recipes", "give one of them another name")
+                names[index] = recipe.name
+        self._unique(names, "recipes", "give one of them another name")
         return recipes
 
     def _recipe(
@@ -221,18 +226,21 @@ class _Check:
                 (*at, "extends"), f"the recipe {shown(name)} extends itself, expected a chain that ends at a preset"
             )
             return None
-        recipe = self._validate(Recipe, whole, at, beside=tuple(_Naming.model_fields))
+        parent = named.get(str(entry.get("extends")), entry)
+        elsewhere = parent is not entry and self._validate(Recipe, expand(parent, named), (), quiet=True) is None
+        recipe = self._validate(Recipe, whole, at, beside=tuple(_Naming.model_fields), told_elsewhere=elsewhere)
         return None if recipe is None else NamedRecipe(name, recipe)
 
     def _models(self, entries: Any, code: Any) -> list[ResolvedModel]:
         if not isinstance(entries, list) or len(entries) > 1000:
             return []
         folder, digest = self._code(code)
-        models = []
+        models, names = [], {}
         for index, entry in enumerate(entries):
             spec = self._validate(ModelSpec, entry, (), quiet=True) if isinstance(entry, dict) else None
             if spec is None:
                 continue
+            names[index] = spec.name
             if spec.source.kind == "factory":
                 self._try(index, spec, partial(check_factory, spec.source, self.base, folder))
             model = self._try(index, spec, partial(resolve, spec, self.base, folder, digest))
@@ -241,17 +249,18 @@ class _Check:
                 self.known.append(_Known(spec, model.labels, model))
             elif spec.labels is not None:
                 # Classes can be checked all the same.
-                labels = self._try(index, spec, partial(load_labels, spec.labels, self.base))
-                self.known.append(_Known(spec, tuple(labels) if labels else None, None))
-        self._unique([model.spec.name for model in models], "models", "give one of them another name")
+                labels = self._try(index, spec, partial(load_labels, spec.labels, self.base), "labels")
+                if labels is not None:
+                    self.known.append(_Known(spec, tuple(labels), None))
+        self._unique(names, "models", "give one of them another name")
         return models
 
-    def _try(self, index: int, spec: ModelSpec, attempt: Callable[[], T]) -> T | None:
-        """What `attempt` returns; or None, and what it complained of as a problem of the model's item."""
+    def _try(self, index: int, spec: ModelSpec, attempt: Callable[[], T], *blamed: str) -> T | None:
+        """What `attempt` returns; or None, and a problem of the field that its error, or else `blamed`, names."""
         try:
             return attempt()
         except (InputError, ModelError) as error:
-            field = error.field if isinstance(error, FieldError) else ()
+            field = error.field if isinstance(error, FieldError) else blamed
             message = str(error).removeprefix(f"model {spec.name}: ")
             self._problem(("models", index, *field), f"model {spec.name}: {message}")
             return None
@@ -266,11 +275,14 @@ class _Check:
             self._problem(error.field, str(error))
             return None, None
 
-    def _unique(self, names: list[str], part: str, advice: str) -> None:
+    def _unique(self, names: dict[int, str], part: str, advice: str) -> None:
+        """Problems where two of `names`, by their index in the list `part`, are the same."""
         # Names become folders, and some file systems do not tell upper from lower case.
-        for index, name in enumerate(names):
-            if name.lower() in [earlier.lower() for earlier in names[:index]]:
+        seen: set[str] = set()
+        for index, name in names.items():
+            if name.lower() in seen:
                 self._problem((part, index), f"found the name {shown(name)} a second time; {advice}")
+            seen.add(name.lower())
 
     def _classes(self, items: Any) -> dict[str, tuple[int, ...]]:
         if items != "all" and not isinstance(items, list):
@@ -302,21 +314,45 @@ class _Check:
             return [Judge(model, {}) for model in models]
         if not isinstance(panel, list):
             return []
-        judges = []
+        judges, names = [], {}
         for index, entry in enumerate(panel):
             member = {"model": entry} if isinstance(entry, str) else entry
             valid = self._validate(PanelMember, member, (), quiet=True) if isinstance(member, dict) else None
             if valid is None:
                 continue
             if valid.model in by_name:
+                names[index] = valid.model
                 judges.append(Judge(by_name[valid.model], valid.map))
+                self._map(index, valid.map, by_name[valid.model])
             elif len(by_name) == len(self.document.data["models"]):
                 self._problem(
                     ("panel", index),
                     f"found the unknown model {shown(valid.model)}, expected one of {', '.join(by_name)}"
                     f"{did_you_mean(valid.model, list(by_name))}",
                 )
+        self._unique(names, "panel", "a judge judges once")
         return judges
+
+    def _map(self, index: int, mapping: dict[str, str | int], judge: ResolvedModel) -> None:
+        """Problems of a judge's map: a label that no ascended model has, a class that the judge does not have."""
+        if len(self.known) < len(self.document.data["models"]):
+            return  # the models come first
+        ascended = [known.labels for known in self.known if known.spec.role == "ascend"]
+        theirs = sorted({label for labels in ascended for label in labels or ()})
+        for label, own in mapping.items():
+            at = ("panel", index, "map", label)
+            if label not in theirs and None not in ascended:
+                message = f"found {shown(label)}, expected a label of an ascended model{did_you_mean(label, theirs)}"
+                self._problem(at, message, key=True)
+            try:
+                if isinstance(own, int):
+                    _within(own, judge.classes)
+                elif judge.labels is not None:
+                    find_class(own, judge.labels)
+                else:
+                    raise InputError(f"found the class {shown(own)}, expected an index: the judge has no labels")
+            except InputError as error:
+                self._problem(at, f"judge {judge.spec.name}: {error}")
 
 
 class _Naming(BaseModel, extra="forbid"):
@@ -349,7 +385,7 @@ def _within(index: int, count: int | None) -> None:
 
 
 def _count_classes(model: ResolvedModel) -> int | None:
-    """How many classes the network has. Without labels it must be built to know; None where that fails: its units say why."""
+    """How many classes the network has; it may have to be built to know. None where that fails: its units say why."""
     if model.classes is not None:
         return model.classes
     from classmodels.models.classifier import load

@@ -69,7 +69,7 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the implicit types of YAML 1.2's core schema instead of YAML 1.1's."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
 _STR = "tag:yaml.org,2002:str"
@@ -207,7 +207,9 @@ class _Builder:
             return None
         kind, text = node.tag.rpartition(":")[2], node.value.lower()
         if not re.fullmatch(_CORE[node.tag][0], node.value):  # only by a tag: !!int abc
-            self._refuse(node, f"found {shown(node.value)} under the tag {node.tag!r}, expected plain YAML without tags")
+            self._refuse(
+                node, f"found {shown(node.value)} under the tag {node.tag!r}, expected plain YAML without tags"
+            )
             return None
         if kind == "null":
             return None

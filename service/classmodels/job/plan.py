@@ -98,9 +98,10 @@ def _tasks(job: CheckedJob) -> Iterator[Task]:
 
 
 def selector(patterns: Sequence[str], units: Sequence[Unit]) -> Callable[[Unit], bool]:
-    """Whether a unit is meant by one of the patterns `model/recipe/class` (`*` matches any part; a class by index or label).
+    """Whether a unit is meant by one of the patterns `model/recipe/class`.
 
-    Without patterns every unit is. Raises InputError for a pattern that is none, or that no unit matches.
+    `*` matches any part; a class goes by its index or label. Without patterns every unit is. Raises
+    InputError for a pattern that is none, or that no unit matches.
     """
     parts = [pattern.split("/", 2) for pattern in patterns]
     for pattern, split in zip(patterns, parts, strict=True):

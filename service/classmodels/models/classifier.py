@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from classmodels.errors import InputError, ModelError
 from classmodels.models import sources, weights
+from classmodels.models.fit import fit, fit_transformers
 from classmodels.models.outputs import describe_scores, extract
 from classmodels.models.resolve import ResolvedModel, digest_identity, digest_state
 from classmodels.models.spec import FieldError, InputSpec
@@ -87,7 +88,8 @@ def load(resolved: ResolvedModel) -> Classifier:
     with importable(resolved.code):  # a network may import more of its code when it first runs
         network = sources.build(spec, resolved.base, resolved.code)
         if resolved.checkpoint is not None:
-            notes += weights.load_into(network, resolved.checkpoint, spec.select, spec.name)
+            fitted = fit_transformers if spec.source.transformers else fit
+            notes += weights.load_into(network, resolved.checkpoint, spec.select, spec.name, fitted)
         elif not spec.source.program and digest_state(network) != resolved.checkpoint_sha256:
             raise ModelError(
                 f"model {spec.name}: its source makes other weights each time it is called; save them and name the "

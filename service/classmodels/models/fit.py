@@ -71,6 +71,24 @@ def fit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     return notes
 
 
+def fit_transformers(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """As `fit`, for checkpoints whose names transformers itself has changed since they were saved."""
+    try:
+        return fit(network, state)
+    except CorruptError as refusal:
+        # Its own loading converts old names; only a checkpoint that then fits whole is taken.
+        try:
+            converted, info = type(network).from_pretrained(  # type: ignore[attr-defined]
+                None, config=network.config, state_dict=dict(state), output_loading_info=True
+            )
+        except Exception:
+            raise refusal from None
+        if info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"]:
+            raise
+        network.load_state_dict(converted.state_dict())
+        return ["names of the weights converted by transformers"]
+
+
 def _aligned(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
     """The best prefix, and the state under it by the network's names."""
     plain = {_WRAPPERS.sub("", name): value for name, value in state.items()}
@@ -103,7 +121,9 @@ def _aligned(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> tuple[st
 
 def _chosen(votes: Counter[str], whole: int) -> str:
     most = max(votes.values())
-    best = sorted((prefix for prefix, count in votes.items() if count == most), key=lambda prefix: (len(prefix), prefix))
+    best = sorted(
+        (prefix for prefix, count in votes.items() if count == most), key=lambda prefix: (len(prefix), prefix)
+    )
     plain = [prefix for prefix in best if not _AVERAGES.search(prefix)]
     if len(plain) > 1 and most == _FITS * whole:
         names = ", ".join(_shown(prefix.rstrip(".")) for prefix in plain[:8])

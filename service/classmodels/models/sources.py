@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from classmodels.errors import InputError, ModelError
 from classmodels.models import checkpoints, pretrained
 from classmodels.models.labels import did_you_mean
@@ -202,6 +200,7 @@ def _read_program(path: Path) -> "nn.Module":
 @contextlib.contextmanager
 def _fixed_seed() -> Iterator[None]:
     """Random weights are drawn from seed 0 of every generator a factory might use, and the caller's go on as before."""
+    import numpy as np
     import torch
 
     python, legacy = random.getstate(), np.random.get_state()

@@ -6,7 +6,7 @@ reader of `torch_file.py`. `fit.py` puts the state dict into a network; `load_in
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,24 @@ class Checkpoint:
     ignored: tuple[str, ...] = ()
 
 
-def load_into(network: nn.Module, path: Path, select: str | None, name: str) -> list[str]:
+def load_into(
+    network: nn.Module,
+    path: Path,
+    select: str | None,
+    name: str,
+    fitted: Callable[[nn.Module, Mapping[str, Tensor]], list[str]] = fit,
+) -> list[str]:
     """Load the weights in the file `path` into `network` and return notes on what was chosen and ignored.
 
     select: a dotted path to the entry that holds them, or None (automatic). name: the model's, for messages.
+    fitted: what puts a state dict into the network, where a source has a way of its own.
     Raises ModelError for a file that is no checkpoint or fits another network; FieldError on ("select",) where
     the entry does not exist or the choice is ambiguous.
     """
     try:
         checkpoint = read_checkpoint(path)
         state, notes = select_state(checkpoint, select)
-        return notes + fit(network, state)
+        return notes + fitted(network, state)
     except CorruptError as error:
         raise ModelError(f"model {name}: checkpoint {path} cannot be used: {error}") from error
     except FieldError as error:

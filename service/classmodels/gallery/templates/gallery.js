@@ -132,7 +132,7 @@
   }
 
   function curve(unit) {
-    const points = unit.curve.step.map((step, i) => [step, unit.curve.score[i]]).filter(([, score]) => score !== null);
+    const points = view.steps[unit.steps].map((step, i) => [step, unit.scores[i]]).filter(([, score]) => score !== null);
     if (points.length < 2) return make("p", { class: "soft", text: "No score curve." });
     const [width, height, left, right, top, bottom] = [460, 230, 46, 12, 10, 38];
     const scores = points.map(([, score]) => score);
