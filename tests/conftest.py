@@ -1,6 +1,7 @@
 """What most tests start from: a network of a few hundred weights, and the smallest job that ascends it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from classmodels import cli
+
 NETS = '''\
 """Networks of a few hundred weights, the same ones every time they are built."""
+
+import os
+import time
 
 import torch
 from torch import nn
@@ -56,6 +62,23 @@ def broken(broken=1, classes=5):
     return Broken(broken, classes)
 
 
+class Slow(nn.Module):
+    """As `linear`, but every look at an image takes TINY_SLEEP seconds: for tests that interrupt."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear(seed=1)
+
+    def forward(self, x):
+        time.sleep(float(os.environ.get("TINY_SLEEP", "0")))
+        return self.inner(x)
+
+
+def slow():
+    """`Slow`, as a factory."""
+    return Slow()
+
+
 def no_network():
     """A factory by mistake: it returns no module."""
     return "no network"
@@ -66,7 +89,7 @@ LABELS = ["ant", "bee", "crow", "dog", "eel"]
 
 @pytest.fixture(scope="session")
 def tiny_net_source() -> str:
-    """The text of `nets.py`, a module of factories: linear, conv, broken (one score is NaN), no_network."""
+    """The text of `nets.py`, a module of factories: linear, conv, broken (one score is NaN), slow, no_network."""
     return NETS
 
 
@@ -135,6 +158,32 @@ def write_job(
         return job
 
     return write
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """`run_command("run", job)` runs a command in this process, as the console script would."""
+
+    def run(*arguments: str | Path) -> Ended:
+        capsys.readouterr()
+        try:
+            code = cli._guarded(lambda: cli.cli.main([str(one) for one in arguments], standalone_mode=False))
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Ended(code, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture

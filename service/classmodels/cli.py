@@ -16,7 +16,6 @@ from classmodels.errors import ClassmodelsError
 
 if TYPE_CHECKING:
     from classmodels.job.check import CheckedJob
-    from classmodels.job.plan import Unit
 
 JOB = click.argument("job", metavar="JOB", type=click.Path(dir_okay=False))
 SET = click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field, e.g. seed=1.")
@@ -262,7 +261,7 @@ def _guarded(command: Callable[[], Any]) -> int:
         error.show()
         return error.exit_code
     except ClassmodelsError as error:
-        click.echo(f"classmodels: {error}" if "\n" not in str(error) else str(error), err=True)
+        click.echo(f"{error.prefix}{error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130

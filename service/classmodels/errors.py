@@ -9,6 +9,8 @@ class ClassmodelsError(Exception):
     """Base of all errors meant for people. `exit_code` is the status a command ends with."""
 
     exit_code = 1
+    prefix = "classmodels: "
+    """What a command prints before the message; nothing where the message itself begins with a place in a file."""
 
 
 class InputError(ClassmodelsError):

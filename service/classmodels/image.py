@@ -19,7 +19,7 @@ DURATION = 3000
 
 
 def to_pixels(x: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]) -> Pixels:
-    """x float32 [..., C, H, W] in normalised units as uint8 [..., H, W, C]: mean + std * x, clipped to 0..1, rounded."""
+    """x float32 [..., C, H, W], normalised, as uint8 [..., H, W, C]: mean + std * x, clipped to 0..1, rounded."""
     shape = (-1, 1, 1)
     pixels = x * np.asarray(std, np.float32).reshape(shape) + np.asarray(mean, np.float32).reshape(shape)
     return np.moveaxis(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8), -3, -1)

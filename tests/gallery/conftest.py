@@ -53,7 +53,10 @@ class FinishedRun:
     ) -> None:
         self.store: FolderStore = open_store(str(folder))  # type: ignore[assignment]
         self.classes = LABELS if classes is None else classes
-        self.judges = tuple(JudgeEntry(name=name, model12=digest12(name), family=family) for name, family in judges)
+        self.judges = tuple(
+            JudgeEntry(name=name, model12=digest12(name), judge12=digest12(name), family=family)
+            for name, family in judges
+        )
         self.side = side
         self.notes = notes
         self.animation = animation

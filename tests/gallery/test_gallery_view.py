@@ -92,7 +92,7 @@ def test_held_out_judges_are_those_with_another_model12(finished_run):
 def test_a_judge_that_is_the_model_with_a_map_of_labels_is_no_held_out_judge(finished_run):
     run = finished_run(judges=(("lite0", "lite"),))
     (judge,) = run.plan.judges
-    plan = run.plan.model_copy(update={"judges": (judge.model_copy(update={"model12": "abcdefabcdef"}),)})
+    plan = run.plan.model_copy(update={"judges": (judge.model_copy(update={"judge12": "abcdefabcdef"}),)})
     (verdict,) = gallery_view(run.store, plan)["units"][0]["verdicts"]
     assert verdict["relation"] == "itself"
 

@@ -33,7 +33,7 @@ class Numerics:
 
 @dataclass(frozen=True)
 class Final:
-    """The network's view of the finished images, untransformed: logit, probability (float32) and rank (int64), [N] each."""
+    """The network's view of the finished images, untransformed: logit and probability float32, rank int64, [N] each."""
 
     logit: Tensor
     probability: Tensor

@@ -1,4 +1,4 @@
-"""What is climbed: the raw class score (Simonyan et al. 2013, equation 1), or for contrast the log of its probability."""
+"""What is climbed: the raw class score (Simonyan et al. 2013, equation 1), or for contrast its log-probability."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def log_probabilities(logits: Tensor, head: str) -> Tensor:
-    """log p of every class, [N, classes]: softmax over the classes, or each class by itself for `sigmoid` and `binary`."""
+    """log p of every class, [N, classes]: softmax over the classes, or each by itself for `sigmoid` and `binary`."""
     return F.log_softmax(logits, dim=1) if head == "softmax" else F.logsigmoid(logits)
 
 

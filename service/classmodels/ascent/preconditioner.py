@@ -21,7 +21,9 @@ def color_covariance() -> Tensor:
 
 
 def spectral_gain(size: tuple[int, int], exponent: float, floor: float) -> Tensor:
-    """Gain over the half spectrum of `rfft2`, float64 [H, W // 2 + 1]: max(|f|, floor)^(-2 exponent), mean 1 over the full one.
+    """Gain over the half spectrum of `rfft2`, float64 [H, W // 2 + 1]: max(|f|, floor)^(-2 exponent).
+
+    Its mean over the full spectrum is 1.
 
     |f| in cycles per image, for which a rectangle counts as the square of its area.
     """

@@ -109,7 +109,7 @@ class Clip(Part):
 
 
 class Regularizers(Part):
-    """R(x) = l2 * sum((x-x0)^2) + l1 * sum|x-x0| + tv * TV(x), with x0 the mean image or black; and periodic filters."""
+    """R(x) = l2 * sum((x-x0)^2) + l1 * sum|x-x0| + tv * TV(x), x0 the mean image or black; and periodic filters."""
 
     l2: NonNegative = 0.0
     l1: NonNegative = 0.0

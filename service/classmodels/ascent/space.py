@@ -1,4 +1,4 @@
-"""The space the image lives in: the classifier's normalised pixels, where 0 is the mean and a box holds what a screen can show."""
+"""The space the image lives in: normalised pixels, where 0 is the mean image and a box holds what a screen can show."""
 
 from dataclasses import dataclass
 

@@ -21,11 +21,11 @@ def panel_table(
     Rates are over the `n` images the judge answered for; `n` = 0 leaves them None.
     """
     table: dict[tuple[int, int], dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
-    judges = list(dict.fromkeys(j.judge.model12 for unit in units for j in unit.judged))
+    judges = list(dict.fromkeys(j.judge.judge12 for unit in units for j in unit.judged))
     for unit in units:
         row = table[model_at[unit.model, unit.model12], recipe_at[unit.recipe, unit.recipe12]]
         for judged in unit.judged:
-            row[judged.judge.model12].append(judged)
+            row[judged.judge.judge12].append(judged)
     return [
         {
             "model": model,

@@ -76,9 +76,9 @@ def read_units(store: Store, plan: RunPlan) -> list[Unit]:
                 f"the plan of run {plan.run12} names {key!r}: expected units/<model>@<id>/<recipe>@<id>/<class>.json"
             )
     records = [_record(key, data) for key, data in zip(keys, _read_all(store, keys), strict=True)]
-    judges = list({judge.model12: judge for judge in plan.judges}.values())
+    judges = list({judge.judge12: judge for judge in plan.judges}.values())
     asked = [
-        verdict_key(judge.name, judge.model12, key, record.image.sha256)
+        verdict_key(judge.name, judge.judge12, key, record.image.sha256)
         for key, (record, _) in zip(keys, records, strict=True)
         if record is not None
         for judge in judges
@@ -98,13 +98,9 @@ def read_units(store: Store, plan: RunPlan) -> list[Unit]:
     return units
 
 
-def relation(judge: JudgeEntry, model: str, model12: str, family: str) -> Relation:
-    """How a judge stands to the model it judges: an unnamed family is nobody's relative.
-
-    A judge with a map of labels has a digest of its own; the name, which a job gives once, still tells that it is the
-    model itself.
-    """
-    if judge.model12 == model12 or judge.name == model:
+def relation(judge: JudgeEntry, model12: str, family: str) -> Relation:
+    """How a judge stands to the model it judges: an unnamed family is nobody's relative."""
+    if judge.model12 == model12:
         return "itself"
     return "same family" if family and judge.family == family else "independent"
 
@@ -146,11 +142,11 @@ def _believable(file: FileEntry) -> bool:
 
 
 def _judged(judge: JudgeEntry, key: str, record: Record, answers: dict[str, bytes | None]) -> Judged:
-    stands = relation(judge, record.model.name, record.model.model12, record.model.family)
-    data = answers[verdict_key(judge.name, judge.model12, key, record.image.sha256)]
+    stands = relation(judge, record.model.model12, record.model.family)
+    data = answers[verdict_key(judge.name, judge.judge12, key, record.image.sha256)]
     if data is None:
         return Judged(judge, stands, None, "missing")
     verdict = parse(Verdict, data)
-    if verdict is None or (verdict.judge12, verdict.image_sha256) != (judge.model12, record.image.sha256):
+    if verdict is None or (verdict.judge12, verdict.image_sha256) != (judge.judge12, record.image.sha256):
         return Judged(judge, stands, None, "damaged")
     return Judged(judge, stands, verdict, "done")

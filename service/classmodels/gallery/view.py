@@ -36,7 +36,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
     recipe_at = {key: position for position, key in enumerate(dict.fromkeys((u.recipe, u.recipe12) for u in units))}
     judge_at = {
         judge: position
-        for position, judge in enumerate(dict.fromkeys(j.judge.model12 for u in units for j in u.judged))
+        for position, judge in enumerate(dict.fromkeys(j.judge.judge12 for u in units for j in u.judged))
     }
     numerics, packages, curve_steps = _Table(), _Table(), _Table()
     classes, class_of = _classes(units)
@@ -73,7 +73,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
                 "numerics": numerics.place(rows(record.numerics)),
                 "package": packages.place(rows(dict(record.package))),
                 "held_out": _held_out(unit.judged),
-                "verdicts": [_verdict(judged, judge_at[judged.judge.model12]) for judged in unit.judged],
+                "verdicts": [_verdict(judged, judge_at[judged.judge.judge12]) for judged in unit.judged],
             }
         shown.append(entry)
 
@@ -170,7 +170,7 @@ def _told_apart(entries: list[dict[str, Any]], digest: str) -> list[dict[str, An
 
 
 def _judges(units: list[Unit]) -> list[dict[str, Any]]:
-    judges = {judged.judge.model12: judged.judge for unit in units for judged in unit.judged}
+    judges = {judged.judge.judge12: judged.judge for unit in units for judged in unit.judged}
     return [{"name": text(j.name), "model12": text(j.model12), "family": text(j.family)} for j in judges.values()]
 
 

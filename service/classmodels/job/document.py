@@ -36,6 +36,8 @@ class Problem:
 class JobFileError(InputError):
     """A job file with problems: all of them, in the order of the file."""
 
+    prefix = ""
+
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(set(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems))
@@ -69,7 +71,7 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the implicit types of YAML 1.2's core schema instead of YAML 1.1's."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
 
 _STR = "tag:yaml.org,2002:str"

@@ -27,7 +27,10 @@ def _blur_rows(x: Tensor, sigma: float) -> Tensor:
 
 
 def clip_small_norm(x: Tensor, percentile: float, x0: Tensor) -> Tensor:
-    """Pixels whose norm over the channels of x - x0 lies below the image's `percentile` become x0 (section 3, "clipping pixels with small norm")."""
+    """Pixels whose norm over the channels of x - x0 lies below the image's `percentile` become x0.
+
+    Section 3, "clipping pixels with small norm".
+    """
     return _clip(x, torch.linalg.vector_norm(x - x0, dim=1, keepdim=True), percentile, x0)
 
 

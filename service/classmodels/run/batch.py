@@ -84,7 +84,7 @@ def ascend_batch(
     frames: Sequence[int],
     on_step: Callable[[int], None],
 ) -> list[Summit]:
-    """At most choice.batch units, ascended together with copies of the first as padding, so that the kernels stay the same."""
+    """At most choice.batch units, ascended together; copies of the first fill the batch: the kernels stay the same."""
     device, spec = machine.device, classifier.input
     space = Space.of(spec.mean, spec.std, spec.size)
     padded = [*climbs, *[climbs[0]] * (choice.batch - len(climbs))]

@@ -1,4 +1,4 @@
-"""What a plan will cost: units, objects, bytes, and device-hours where this store holds records to tell the speed by."""
+"""What a plan will cost: units, objects, bytes, and device-hours where records in the store tell the speed."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from classmodels.job.plan import Plan, Task, by_task
 from classmodels.store import Record, Store
 from classmodels.store.records import parse
 
-# Bytes for each byte of raw pixels, seen on class models of ImageNet networks at 224 pixels: a PNG, and a frame of film.
+# Bytes for each byte of raw pixels, seen on class models of ImageNet networks at 224 pixels: PNG, and frame of film.
 PNG_SHARE = 0.85
 FRAME_SHARE = {"webp": 0.14, "gif": 0.45, "apng": 0.8, "none": 0.0}
 RECORD_BYTES = 12_000

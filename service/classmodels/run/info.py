@@ -14,8 +14,9 @@ PACKAGES = ("classmodels", "torch", "torchvision", "timm", "transformers", "nump
 
 def collect() -> dict[str, dict[str, Any]]:
     """Facts by part: versions, devices, backends; plain values, fit for JSON."""
+    memory = f"{total_memory() / 2**30:.1f} GiB"
     devices: dict[str, Any] = {
-        "cpu": f"{available_cpus()} processors, {total_memory() / 2**30:.1f} GiB, {torch.backends.cpu.get_cpu_capability()}"
+        "cpu": f"{available_cpus()} processors, {memory}, {torch.backends.cpu.get_cpu_capability()}"
     }
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)

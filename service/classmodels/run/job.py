@@ -71,7 +71,12 @@ def run_plan(plan: Plan) -> RunPlan:
         run12=plan.run12,
         records=tuple(unit.record_key for unit in plan.units),
         judges=tuple(
-            JudgeEntry(name=judge.model.spec.name, model12=judge.judge12, family=judge.model.family)
+            JudgeEntry(
+                name=judge.model.spec.name,
+                model12=judge.model.model12,
+                judge12=judge.judge12,
+                family=judge.model.family,
+            )
             for judge in plan.job.panel
         ),
     )

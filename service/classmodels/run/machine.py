@@ -19,7 +19,7 @@ def available_cpus(cgroup: Path = _CGROUP) -> int:
 
 
 def total_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes of main memory, or the control group's limit where that is less. Not what happens to be free: that varies."""
+    """Bytes of main memory, or the control group's limit where that is less. Not what is free just now: that varies."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(total, int((cgroup / "memory.max").read_text()))

@@ -102,7 +102,7 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine) -> Choice:
 
 
 def _bytes_per_image(classifier: Classifier, loop: Numerics, device: torch.device) -> int:
-    """What one more image costs: the activations that the backward pass needs, the weights apart, and as much again to work in."""
+    """What one more image costs: the activations kept for the backward pass, and as much again to work in."""
     owned = {parameter.untyped_storage().data_ptr() for parameter in classifier.net.state_dict().values()}
     kept: dict[int, int] = {}
 

@@ -1,6 +1,7 @@
 """A finished unit becomes objects in the store: image, animation, and last the record that says it is done."""
 
 import json
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -63,7 +64,11 @@ class Publisher:
             image=image,
             animation=animation,
             scores=tuple(_shortest(score) for score in summit.scores),
-            outcome=Outcome(logit=summit.logit, probability=summit.probability, rank=summit.rank),
+            outcome=Outcome(
+                logit=summit.logit,
+                probability=summit.probability if math.isfinite(summit.probability) else None,
+                rank=summit.rank,
+            ),
             numerics=choice.described,
             deterministic=not choice.nondeterministic,
             nondeterministic=choice.nondeterministic,

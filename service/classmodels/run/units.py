@@ -18,7 +18,7 @@ from classmodels.store import Store
 
 @dataclass(frozen=True)
 class Failure:
-    """A unit that could not be done, or a judge that could not judge, and why. `job_is_wrong`: the job itself is to blame."""
+    """A unit that was not done, or a judge that did not judge, and why. job_is_wrong: the job itself is to blame."""
 
     what: str
     reason: str
@@ -104,7 +104,7 @@ def _do_task(
 
 
 def _give_up(units: list[Unit], error: BaseException, store: Store, task: Task, tally: Tally) -> None:
-    """The model cannot be used, or broke down under way: the units of this task that are not done fail with one reason."""
+    """The model cannot be used, or broke down: the units of this task that are not done fail with one reason."""
     if not isinstance(error, ClassmodelsError):
         if not is_out_of_memory(error):
             # The user's own network: its first line is what helps.

@@ -1,6 +1,8 @@
 """The panel's turn: every judge looks at every finished image of a plan that it has not judged yet."""
 
-from classmodels.errors import ClassmodelsError, InputError, StoreError
+import numpy as np
+
+from classmodels.errors import ClassmodelsError, InputError, ModelError, StoreError
 from classmodels.image import decode_png
 from classmodels.job.check import Judge
 from classmodels.job.plan import Plan, Unit
@@ -63,6 +65,10 @@ def _judge(judge: Judge, work: list[tuple[Unit, Record]], store: Store, machine:
         if not images:
             continue
         for (unit, record), probabilities in zip(part, judge_images(classifier, images, machine.device), strict=True):
+            if not np.isfinite(probabilities).all():
+                raise ModelError(
+                    f"model {classifier.name} gives {unit} probabilities that are NaN, and cannot judge it"
+                )
             index = _own_index(judge, classifier, unit)
             verdict = Verdict(
                 judge=classifier.name,

@@ -1,4 +1,4 @@
-"""A folder as a store: write to a temporary name, fsync, rename, fsync the folder; so a reader never sees half a file."""
+"""A folder as a store: write to a temporary name, fsync, rename, fsync the folder; no reader ever sees half a file."""
 
 import errno
 import os

@@ -53,10 +53,10 @@ class RecipeEntry(Stored):
 
 
 class Outcome(Stored):
-    """What the source network says of the float image at the end: raw logit, probability under its head, and rank (1 = top)."""
+    """What the network says of its float image at the end: raw logit, probability under its head, rank (1 = top)."""
 
     logit: float
-    probability: float
+    probability: float | None  # None where the score of another class is NaN
     rank: int
 
 
@@ -108,10 +108,11 @@ class Verdict(Stored):
 
 
 class JudgeEntry(Stored):
-    """A member of the panel as a run's plan names it."""
+    """A member of the panel as a run's plan names it. judge12: its model12, or a digest of that and its map."""
 
     name: str
     model12: str
+    judge12: str
     family: str
 
 
@@ -143,7 +144,7 @@ def dump(value: Stored) -> bytes:
 
 
 def slug(label: str, limit: int = 40) -> str:
-    """`label` as a part of a file name: lower-case ASCII letters, digits and single hyphens; `class` where nothing is left."""
+    """`label` as a part of a file name: lower-case ASCII letters, digits, hyphens; `class` where nothing is left."""
     plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain)[:limit].strip("-") or "class"
 
