@@ -67,9 +67,11 @@ class Preconditioner(Part):
     @field_validator("spectral", mode="before")
     @classmethod
     def _constant(cls, value: Any) -> Any:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return (value, value)
-        return tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"found {value!r:.60}, expected a number or [first, last]")
+        return tuple(value)
 
     @field_validator("spectral")
     @classmethod

@@ -13,7 +13,7 @@ import yaml
 
 from classmodels.errors import InputError
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2**20
 MAX_DEPTH = 32
 MAX_VALUES = 200_000
 

@@ -76,7 +76,7 @@ def _sentence(one: ErrorDetails, expected: list[str]) -> str:
     if one["type"] == "missing" and isinstance(one["loc"][-1], int):
         return f"found {shown(one['input'])}, expected more than {one['loc'][-1]} of them"
     if one["type"] == "missing":
-        return f"the field {one['loc'][-1]!r} is missing, expected {wanted}"
+        return f"the field {one['loc'][-1]!r} is missing"
     if one["type"] == "value_error":
         return wanted
     near = ""
@@ -92,8 +92,6 @@ def _expected(one: ErrorDetails, path: Path_, model: type[BaseModel], beside: Se
     if kind == "extra_forbidden":
         choices = [*(beside if len(path) == 1 else ()), *_fields_at(model, path[:-1])]
         return f"one of {', '.join(choices)}{did_you_mean(str(path[-1]), choices)}"
-    if kind == "missing":
-        return f"one of the required fields of {model.__name__}" if len(path) == 1 else "it here"
     if kind == "value_error":
         return str(one["ctx"]["error"])
     if kind == "string_pattern_mismatch" and one["ctx"]["pattern"] in _FORMS:

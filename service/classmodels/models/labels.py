@@ -80,8 +80,8 @@ def find_class(name: str, labels: Sequence[str]) -> int:
         if found:
             listed = " and ".join(f"{index} ({labels[index]})" for index in found[:5])
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            raise InputError(f'class "{name}" is ambiguous: it names {listed}{more}; give the index instead')
-    raise InputError(f'class "{name}" is not among the {len(labels)} labels{_nearest(folded, labels)}')
+            raise InputError(f'class "{name:.60}" is ambiguous: it names {listed}{more}; give the index instead')
+    raise InputError(f'class "{name:.60}" is not among the {len(labels)} labels{_nearest(folded, labels)}')
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:

@@ -46,7 +46,9 @@ class InputSpec(Strict):
     def _square(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
             return (value, value)
-        return tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"found {value!r:.60}, expected a number of pixels or [height, width]")
+        return tuple(value)
 
     @field_validator("size")
     @classmethod
@@ -109,12 +111,12 @@ class ModelSpec(Strict):
 
     name: Name
     source: Source
-    checkpoint: str | None = None
-    select: str | None = None
+    checkpoint: Annotated[str, Field(min_length=1)] | None = None
+    select: Annotated[str, Field(min_length=1)] | None = None
     input: InputSpec | None = None
     output: str | int = "auto"
     head: Literal["softmax", "sigmoid", "binary"] = "softmax"
-    labels: str | None = None
+    labels: Annotated[str, Field(min_length=1)] | None = None
     role: Literal["ascend", "judge"] = "ascend"
     family: str | None = None
     licence: str | None = None
