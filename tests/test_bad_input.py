@@ -364,3 +364,15 @@ def test_a_disk_that_is_really_full_leaves_no_half_of_anything(trial: Trial, sma
     assert ended.code == 4
     assert "the disk is full" in ended.err
     assert_nothing_half_written(small_disk / "out")
+
+
+def test_all_classes_of_a_network_that_cannot_be_loaded_is_a_failure_and_not_nothing_to_do(
+    tmp_path: Path, write_job: Callable[..., Path], tiny_data: Callable[[], dict[str, Any]], run_command: Any
+) -> None:
+    (model,) = tiny_data()["models"]
+    del model["labels"]
+    job = write_job(tmp_path, models=[model], classes="all")
+    (tmp_path / "tiny.safetensors").write_bytes(b"truncated")
+    done = run_command("run", job)
+    assert done.code == 3
+    assert "tiny.safetensors" in done.err

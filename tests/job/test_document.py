@@ -271,8 +271,8 @@ def test_an_empty_file_is_told_what_a_job_holds(data: bytes) -> None:
     )
 
 
-def test_a_file_of_more_than_4_mib_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert refusal(b"#" * (4 * 2**20 + 1)) == "job.yaml:1:1: the file has more than 4 MiB, expected a job file"
+def test_a_file_of_more_than_a_mebibyte_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(b"#" * (4 * 2**20 + 1)) == "job.yaml:1:1: the file has more than 1 MiB, expected a job file"
     monkeypatch.setattr(document, "MAX_BYTES", 4)
     assert data_of("a: 1") == {"a": 1}
 

@@ -15,12 +15,14 @@ from pydantic import BaseModel, ValidationError
 
 from classmodels.ascent.recipe import Recipe
 from classmodels.errors import InputError, ModelError
-from classmodels.job.document import Document, JobFileError, Problem, parse, read, shown
+from classmodels.job.classes import count_classes, indices, within
+from classmodels.job.document import Document, JobFileError, Problem, read, shown
 from classmodels.job.explain import problems_of
 from classmodels.job.identity import digest12
+from classmodels.job.override import override
 from classmodels.job.presets import PRESETS
 from classmodels.job.recipes import NamedRecipe, expand
-from classmodels.job.schema import RANGE, Job, PanelMember
+from classmodels.job.schema import Job, PanelMember
 from classmodels.models.labels import did_you_mean, find_class, load_labels
 from classmodels.models.resolve import ResolvedModel, digest_code, resolve
 from classmodels.models.sources import check_factory
@@ -46,7 +48,8 @@ class Judge:
 class CheckedJob:
     """A job in which nothing is wrong that can be told before the ascent.
 
-    classes: the class indices of every ascended model, by its name.
+    classes: the class indices of every ascended model, by its name. broken: why a model's network, which was asked
+    for its number of classes, could not be loaded, by its name.
     """
 
     job: Job
@@ -55,6 +58,7 @@ class CheckedJob:
     recipes: tuple[NamedRecipe, ...]
     classes: dict[str, tuple[int, ...]]
     panel: tuple[Judge, ...]
+    broken: dict[str, str]
 
 
 def load_job(file: str | Path, overrides: Sequence[str] = ()) -> CheckedJob:
@@ -64,57 +68,13 @@ def load_job(file: str | Path, overrides: Sequence[str] = ()) -> CheckedJob:
 
 def check_job(document: Document, overrides: Sequence[str] = ()) -> CheckedJob:
     """The job in `document`, checked; relative paths count from the folder of `document.file`. Raises JobFileError."""
-    for override in overrides:
-        _override(document, override)
+    for option in overrides:
+        override(document, option)
     check = _Check(document)
     checked = check.run()
     if checked is None or check.problems:
         raise JobFileError(check.problems)
     return checked
-
-
-def _override(document: Document, override: str) -> None:
-    """Lay `path=value` over the document: keys and indices with dots between; an item of a list also by its name."""
-    dotted, separator, text = override.partition("=")
-    if not separator or not dotted:
-        raise InputError(f"--set {override!r}: expected path=value, such as recipes.natural.steps=64")
-    value = parse(text.encode() or b"null", f"--set {override}").data
-    target, path = document.data, []
-    parts = dotted.split(".")
-    for position, part in enumerate(parts):
-        last = position == len(parts) - 1
-        key: str | int = part
-        if isinstance(target, list):
-            key = _item(target, part, override)
-            if isinstance(target[key], str) and not last:
-                # `natural` in a list of recipes is short for {extends: natural}.
-                target[key] = {"name": target[key], "extends": target[key]}
-        elif not isinstance(target, dict):
-            holder = ".".join(parts[:position]) or "the job"
-            raise InputError(f"--set {override!r}: {holder} is {shown(target)} and has no {part!r}")
-        path.append(key)
-        if last:
-            target[key] = value
-            document.options[tuple(path)] = override
-        else:
-            if isinstance(target, dict) and target.get(part) is None:
-                default = Job.model_fields[part].default if part in Job.model_fields and not position else None
-                target[part] = list(default) if isinstance(default, tuple) else {}
-                document.options[tuple(path)] = override
-            target = target[key]
-
-
-def _item(items: list[Any], part: str, override: str) -> int:
-    if part.isdecimal() and int(part) < len(items):
-        return int(part)
-    names = [item.get("name", item.get("extends")) if isinstance(item, dict) else item for item in items]
-    if part in names:
-        return names.index(part)
-    choices = [str(name) for name in names if name is not None]
-    raise InputError(
-        f"--set {override!r}: found no item {part!r}, expected an index below {len(items)} or one of"
-        f" {', '.join(choices)}{did_you_mean(part, choices)}"
-    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +93,7 @@ class _Check:
         self.document = document
         self.problems: list[Problem] = []
         self.known: list[_Known] = []
+        self.broken: dict[str, str] = {}
         self.base = Path(document.file).absolute().parent
 
     def run(self) -> CheckedJob | None:
@@ -155,7 +116,7 @@ class _Check:
                 ("limits", "units"),
                 f"the job has {units} units, expected at most {job.limits.units}; raise limits.units if it is meant",
             )
-        return CheckedJob(job, self.document, tuple(models), tuple(recipes), classes, tuple(panel))
+        return CheckedJob(job, self.document, tuple(models), tuple(recipes), classes, tuple(panel), self.broken)
 
     def _problem(self, path: tuple[str | int, ...], message: str, *, key: bool = False) -> None:
         self.problems.append(self.document.problem(path, message, key=key))
@@ -291,9 +252,7 @@ class _Check:
         for known in self.known:
             if known.spec.role != "ascend":
                 continue
-            count = len(known.labels) if known.labels is not None else None
-            if count is None and known.model is not None:
-                count = _count_classes(known.model)
+            count = self._count(known)
             if items == "all":
                 classes[known.spec.name] = tuple(range(count or 0))
                 continue
@@ -302,11 +261,21 @@ class _Check:
                 if isinstance(item, bool) or not isinstance(item, (str, int)):
                     continue
                 try:
-                    chosen |= dict.fromkeys(_indices(item, known.labels, count))
+                    chosen |= dict.fromkeys(indices(item, known.labels, count))
                 except InputError as error:
                     self._problem(("classes", position), f"model {known.spec.name}: {error}")
             classes[known.spec.name] = tuple(chosen)
         return classes
+
+    def _count(self, known: _Known) -> int | None:
+        """How many classes a model has; where its network cannot tell, its units will fail for the same reason."""
+        if known.labels is not None or known.model is None:
+            return None if known.labels is None else len(known.labels)
+        try:
+            return count_classes(known.model)
+        except (InputError, ModelError) as error:
+            self.broken[known.spec.name] = str(error)
+            return None
 
     def _panel(self, panel: Any, models: list[ResolvedModel]) -> list[Judge]:
         by_name = {model.spec.name: model for model in models}
@@ -346,7 +315,7 @@ class _Check:
                 self._problem(at, message, key=True)
             try:
                 if isinstance(own, int):
-                    _within(own, judge.classes)
+                    within(own, judge.classes)
                 elif judge.labels is not None:
                     find_class(own, judge.labels)
                 else:
@@ -360,37 +329,3 @@ class _Naming(BaseModel, extra="forbid"):
 
     name: Name | None = None
     extends: str | None = None
-
-
-def _indices(item: str | int, labels: Sequence[str] | None, count: int | None) -> Sequence[int]:
-    """The class indices that an item of `classes` means. Raises InputError."""
-    if isinstance(item, str):
-        bounds = RANGE.match(item)
-        if bounds and not (labels and item in labels):
-            first, last = int(bounds[1]), int(bounds[2])
-            if first > last:
-                raise InputError(f"found the range {item}, expected the lower index first")
-            _within(last, count)
-            return range(first, last + 1) if count is not None or last - first < 100_000 else ()
-        if labels is None:
-            raise InputError(f"found the class {shown(item)}, expected an index: the model has no labels")
-        return (find_class(item, labels),)
-    _within(item, count)
-    return (item,)
-
-
-def _within(index: int, count: int | None) -> None:
-    if index < 0 or (count is not None and index >= count):
-        raise InputError(f"found the class index {index}, expected 0 to {count - 1 if count else '...'}")
-
-
-def _count_classes(model: ResolvedModel) -> int | None:
-    """How many classes the network has; it may have to be built to know. None where that fails: its units say why."""
-    if model.classes is not None:
-        return model.classes
-    from classmodels.models.classifier import load
-
-    try:
-        return load(model).classes
-    except (InputError, ModelError):
-        return None

@@ -49,6 +49,9 @@ def run_job(
     """
     began = time.monotonic()
     write_plan(plan, store)
+    for model, reason in plan.job.broken.items():
+        if not plan.job.classes[model]:  # `classes: all` of a network that cannot tell how many it has
+            tally.failures.append(Failure(f"model {model}", reason))
     do_units([unit for unit in plan.units if wanted(unit)], plan.job.job.animation, store, machine, progress, tally)
     verdicts = judge_all(plan, store, machine, progress, tally)
     page = write_gallery(store, run_plan(plan))
