@@ -428,7 +428,7 @@ def test_extends_merges_key_by_key_and_replaces_lists(checker: Checker) -> None:
     above = {"name": "above", "extends": "below", "optimizer": {"lr": 0.25}, "transforms": {"scale": [1, 1]}}
     merged = recipe_of(checker, above, below)
     assert (merged.optimizer.lr, merged.optimizer.momentum) == (0.25, 0.5)
-    assert merged.optimizer.normalize == "rms"  # of plain, beneath both
+    assert merged.steps == 128  # of plain, beneath both
     assert (merged.transforms.scale, merged.transforms.jitter) == ((1.0, 1.0), 3)
 
 
@@ -489,10 +489,6 @@ def test_a_jobs_own_recipe_hides_the_preset_of_its_name(checker: Checker) -> Non
         ([{"name": "a", "transforms": {"scale": [2, 1]}}], ["27:5: found [2.0, 1.0], expected [lowest, highest]"]),
         ([{"name": "a", "preconditioner": {"spectral": 9}}], ["26:15: found [9.0, 9.0], expected exponents from -4"]),
         ([{"extends": "l2", "nmae": "a"}], ["25:3: found the unknown field 'nmae', expected one of name, extends,"]),
-        (
-            [{"name": "a", "optimizer": {"lr": 10}, "regularizers": {"l2": 1}}],
-            ["24:3: 2 * lr * l2 = 20 makes the image grow without bound"],
-        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_at_its_place(checker: Checker, recipes: list[Any], lines: list[str]) -> None:
