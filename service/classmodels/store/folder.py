@@ -41,7 +41,7 @@ class FolderStore:
         path = self._path(key)
         try:
             return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
             raise StoreError(f"cannot read {path}: {_reason(error)}") from error
@@ -95,6 +95,8 @@ def _reason(error: OSError) -> str:
         return "the disk is full; free some space and run the job again: what is finished is kept"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{os.strerror(error.errno).lower()}; choose another folder with --output, or mend its permissions"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "a file stands where a folder is expected; choose another folder with --output"
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
