@@ -33,8 +33,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "extends": "plain",
         "steps": 256,
         "transforms": {"rotate": 15.0, "scale": [0.6, 1.2], "shift": 0.15},
-        "preconditioner": {"spectral": [1.0, 0.6], "floor": 4.0, "color": True, "focus": 0.8},
+        "preconditioner": {"spectral": [0.95, 0.6], "floor": 3.0, "color": True, "focus": 0.8},
         "optimizer": {"lr": 0.06, "momentum": 0.9, "normalize": "rms", "schedule": "cosine"},
-        "regularizers": {"l2": 0.05, "tv": 0.1},
+        "regularizers": {"l2": 0.02, "tv": 0.08},
     },
 }
