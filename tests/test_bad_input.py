@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_a_bad_checkpoint_fails_its_units_and_no_others(trial: Trial, tiny_nets:
     assert ended.code == 3
     assert ended.out.startswith("2 units done, 0 were done already, 2 failed")
     assert name in one_failure(ended)
-    assert "bad/quick/ant and 1 more" in one_failure(ended)
+    assert "bad/quick/0 (ant) and 1 more" in one_failure(ended)
     trial.assert_good_is_stored_and_nothing_of_bad()
     assert not (trial.folder / "canary").exists()
 
@@ -264,7 +265,7 @@ def test_a_class_whose_logit_is_nan_fails_alone(trial: Trial) -> None:
     ended = trial.command("run", job)
     assert ended.code == 3
     assert ended.out.startswith("9 units done, 0 were done already, 1 failed")
-    assert "bad/quick/bee" in one_failure(ended)
+    assert "bad/quick/1 (bee)" in one_failure(ended)
     assert "not finite" in one_failure(ended)
     assert trial.records("bad") == ["0000.json", "0002.json", "0003.json", "0004.json"]
     assert len(trial.records("good")) == 5
@@ -278,7 +279,9 @@ def test_a_judge_with_a_nan_fails_as_a_judge_and_all_images_are_kept(trial: Tria
     job = trial.write_job(trial.folder, models=[judge, trial.model | {"name": "good"}], panel="all")
     ended = trial.command("run", job)
     assert ended.code == 3
-    assert one_failure(ended).startswith("failed: judge blind: model blind gives good/quick/ant probabilities that are")
+    assert one_failure(ended).startswith(
+        "failed: judge blind: model blind gives good/quick/0 (ant) probabilities that are"
+    )
     assert trial.records("good") == ["0000.json", "0002.json"]
     assert len(list(trial.out.glob("verdicts/good@*/**/*.json"))) == 2
     assert not list(trial.out.glob("verdicts/blind@*"))
@@ -320,14 +323,15 @@ def test_an_output_in_a_place_where_nothing_can_be_made_ends_with_4(tiny_job: Pa
 def test_a_full_disk_ends_with_4_and_keeps_what_is_finished(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    left = 2 * writes  # of the file, and of its folder
+    left = writes
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
         nonlocal left
-        if left == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        left -= 1
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # folders are synced too
+            if left == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left -= 1
         real(descriptor)
 
     with monkeypatch.context() as full:

@@ -89,7 +89,8 @@ def run(
             err=True,
         )
         raise
-    _report_failures(report.failures)
+    finally:
+        _report_failures(tally.failures)
     page = store.locate(report.page)
     if as_json:
         _print_json(
@@ -104,10 +105,10 @@ def run(
                 "seconds": round(report.seconds, 3),
             }
         )
-    elif report.done or report.failures:
+    elif report.done or report.verdicts or report.failures:
         click.echo(
             f"{report.done} units done, {report.already} were done already, {len(report.failures)} failed,"
-            f" in {report.seconds:.0f} s"
+            f" {report.verdicts} verdicts given, in {report.seconds:.0f} s"
         )
         click.echo(page)
     else:
@@ -122,16 +123,16 @@ def run(
 @JSON
 def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
     """Check JOB: every problem at once, each as file:line:column. Exit code 2 where there are any."""
-    from classmodels.job.document import JobFileError
+    from classmodels.errors import InputError
+    from classmodels.job.document import JobFileError, Problem
 
     try:
         checked = _load(job, overrides)
-    except JobFileError as error:
+    except InputError as error:
         if not as_json:
             raise
-        problems = [
-            {"line": p.line, "column": p.column, "where": p.where, "message": p.message} for p in error.problems
-        ]
+        found = error.problems if isinstance(error, JobFileError) else [Problem(0, 0, job, str(error))]
+        problems = [{"line": p.line, "column": p.column, "where": p.where, "message": p.message} for p in found]
         _print_json({"valid": False, "problems": problems})
         sys.exit(error.exit_code)
     if as_json:

@@ -98,7 +98,9 @@ class FinishedRun:
                 },
                 notes=self.notes,
             ),
-            recipe=RecipeEntry(name=recipe, recipe12=recipe12, settings=expanded, identity={"seed": 0}),
+            recipe=RecipeEntry(
+                name=recipe, recipe12=recipe12, sha256=recipe12 + "0" * 52, settings=expanded, identity={"seed": 0}
+            ),
             class_index=index,
             label=label,
             seed=0,

@@ -45,7 +45,7 @@ def test_models_are_outermost_and_classes_innermost_in_the_order_of_the_job(plan
         f"{model}/{recipe}/{label}"
         for model in ("tiny", "second")
         for recipe in ("quick", "l2")
-        for label in ("eel", "ant", "crow")
+        for label in ("4 (eel)", "0 (ant)", "2 (crow)")
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_class_without_a_label_goes_by_its_index(
     planned: Callable[..., Plan], tiny_data: Callable[[], dict[str, Any]]
 ) -> None:
     bare = tiny_data()["models"][0] | {"labels": None}
-    assert names(planned(models=[bare], classes=[3], recipes=["l2"])) == ["tiny/l2/class 3"]
+    assert names(planned(models=[bare], classes=[3], recipes=["l2"])) == ["tiny/l2/3"]
 
 
 # Shards
@@ -189,7 +189,7 @@ def record(seconds: float, steps: int) -> bytes:
             model=ModelEntry(
                 name="tiny", model12="0" * 12, family="f", head="softmax", classes=5, identity={}, notes=()
             ),
-            recipe=RecipeEntry(name="any", recipe12="0" * 12, settings={}, identity={}),
+            recipe=RecipeEntry(name="any", recipe12="0" * 12, sha256="0" * 64, settings={}, identity={}),
             class_index=0,
             label="ant",
             seed=0,

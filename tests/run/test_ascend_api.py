@@ -118,6 +118,14 @@ def test_one_channel_and_many(tiny_nets) -> None:
         ({"device": "tpu"}, "expected auto"),
         ({"input": {"size": 0}}, "size"),
         ({"model": "no module"}, "Module"),
+        ({"classes": "12"}, "whole number"),
+        ({"classes": [1.7]}, "whole number"),
+        ({"classes": True}, "whole number"),
+        ({"seed": -5}, "seed"),
+        ({"seed": 0.5}, "whole number"),
+        ({"recipe": None}, "preset's name"),
+        ({"recipe": {"extends": ["plain"]}}, "preset's name"),
+        ({"input": 224}, "mapping"),
     ],
 )
 def test_wrong_arguments_are_said_in_a_sentence(arguments, message, tiny_nets) -> None:
@@ -130,3 +138,18 @@ def test_nothing_is_warned_of_where_nothing_is_wrong(tiny_nets) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         classmodels.ascend(tiny_nets["linear"](), 0, QUICK, input=INPUT)
+
+
+def test_numpy_and_torch_numbers_are_numbers(tiny_nets) -> None:
+    network = tiny_nets["linear"]()
+    plain = classmodels.ascend(network, [3], QUICK, input=INPUT, seed=1)
+    for classes in (np.int64(3), torch.tensor(3), torch.tensor([3]), np.array([3])):
+        found = classmodels.ascend(network, classes, QUICK, input=INPUT, seed=np.int64(1))
+        assert torch.equal(found.tensor, plain.tensor)
+
+
+def test_a_refused_backend_leaves_the_threads_as_they_were(tiny_nets) -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(InputError):
+        classmodels.ascend(tiny_nets["linear"](), 0, QUICK, input=INPUT, backend="cuda")
+    assert torch.get_num_threads() == before

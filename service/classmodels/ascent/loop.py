@@ -19,6 +19,8 @@ from classmodels.ops.affine import affine
 from classmodels.ops.filters import clip_small_contribution, clip_small_norm, gaussian_blur
 from classmodels.ops.step import step
 
+FP16_SCALE = 1024.0
+
 
 @dataclass(frozen=True)
 class Numerics:
@@ -129,8 +131,10 @@ class Ascent:
         logits = self._logits(seen)
         self._see(logits.detach(), self.done)
         value = objective(logits, self.targets, self.recipe.objective, self.head).sum()
-        (gradient,) = torch.autograd.grad(value, x)
-        return gradient
+        # Half precision has no numbers for the small gradients of deep layers: they travel enlarged.
+        scale = FP16_SCALE if self.numerics.autocast is torch.float16 else 1.0
+        (gradient,) = torch.autograd.grad(value * scale, x)
+        return gradient / scale
 
     def _logits(self, x: Tensor) -> Tensor:
         dtype = self.numerics.autocast

@@ -18,9 +18,15 @@ State = Literal["done", "missing", "damaged"]
 Relation = Literal["itself", "same family", "independent"]
 
 _RECORD_KEY = re.compile(
-    r"units/(?P<model>[^/]+)@(?P<model12>[^/@]+)/(?P<recipe>[^/]+)@(?P<recipe12>[^/@]+)/(?P<index>[0-9]{1,12})\.json"
+    r"units/(?P<model>[^/\x00-\x1f]{1,200})@(?P<model12>[0-9a-f]{12})"
+    r"/(?P<recipe>[^/\x00-\x1f]{1,200})@(?P<recipe12>[0-9a-f]{12})/(?P<index>[0-9]{1,12})\.json"
 )
-_PLAIN_FILE = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*")
+_IMAGE = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*\.png")
+_ANIMATION = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*\.(?:webp|gif|apng)")
+_NAME_BYTES = 255
+"""Longest name of a file that file systems take."""
+_OBJECT_BYTES = 1 << 24
+"""Largest record or verdict that is parsed: the longest score curve, of 100,000 steps, needs an eighth of that."""
 _READERS = 16
 """Reads under way at once: a bucket answers each in tens of milliseconds, and a page needs thousands."""
 
@@ -73,12 +79,12 @@ def read_units(store: Store, plan: RunPlan) -> list[Unit]:
     for key, match in zip(keys, parts, strict=True):
         if match is None:
             raise InputError(
-                f"the plan of run {plan.run12} names {key!r}: expected units/<model>@<id>/<recipe>@<id>/<class>.json"
+                f"the plan of run {plan.run12} names {key!r:.300}: expected units/<model>@<id>/<recipe>@<id>/<class>.json"
             )
     records = [_record(key, data) for key, data in zip(keys, _read_all(store, keys), strict=True)]
     judges = list({judge.judge12: judge for judge in plan.judges}.values())
     asked = [
-        verdict_key(judge.name, judge.judge12, key, record.image.sha256)
+        verdict_key(judge.name, judge.model12, judge.judge12, key, record.image.sha256)
         for key, (record, _) in zip(keys, records, strict=True)
         if record is not None
         for judge in judges
@@ -110,13 +116,17 @@ def _read_all(store: Store, keys: Iterable[str]) -> list[bytes | None]:
         return list(readers.map(store.read, keys))
 
 
+def record_of(key: str, data: bytes) -> Record | None:
+    """`data` as the record of the unit under `key`; None where it is damaged, another unit's, or not believable."""
+    record = parse(Record, data) if len(data) <= _OBJECT_BYTES else None
+    return record if record is not None and _belongs(record, key) and _believable(record) else None
+
+
 def _record(key: str, data: bytes | None) -> tuple[Record | None, State]:
     if data is None:
         return None, "missing"
-    record = parse(Record, data)
-    if record is None or not _belongs(record, key) or not all(map(_believable, _files(record))):
-        return None, "damaged"
-    return record, "done"
+    record = record_of(key, data)
+    return record, "damaged" if record is None else "done"
 
 
 def _belongs(record: Record, key: str) -> bool:
@@ -127,26 +137,27 @@ def _belongs(record: Record, key: str) -> bool:
     )
 
 
-def _files(record: Record) -> list[FileEntry]:
-    return [record.image] if record.animation is None else [record.image, record.animation]
+def _believable(record: Record) -> bool:
+    return _fits(record.image, _IMAGE) and (record.animation is None or _fits(record.animation, _ANIMATION))
 
 
-def _believable(file: FileEntry) -> bool:
+def _fits(file: FileEntry, names: re.Pattern[str]) -> bool:
     """A plain visible name, so that a link cannot leave the folder, and a size that a page can lay out."""
-    sides = 0 < file.width <= 1 << 16 and 0 < file.height <= 1 << 16
     return (
-        sides
+        0 < file.width <= 1 << 16
+        and 0 < file.height <= 1 << 16
         and re.fullmatch(r"[0-9a-f]{64}", file.sha256) is not None
-        and _PLAIN_FILE.fullmatch(file.name) is not None
+        and names.fullmatch(file.name) is not None
+        and len(file.name.encode()) <= _NAME_BYTES
     )
 
 
 def _judged(judge: JudgeEntry, key: str, record: Record, answers: dict[str, bytes | None]) -> Judged:
     stands = relation(judge, record.model.model12, record.model.family)
-    data = answers[verdict_key(judge.name, judge.judge12, key, record.image.sha256)]
+    data = answers[verdict_key(judge.name, judge.model12, judge.judge12, key, record.image.sha256)]
     if data is None:
         return Judged(judge, stands, None, "missing")
-    verdict = parse(Verdict, data)
+    verdict = parse(Verdict, data) if len(data) <= _OBJECT_BYTES else None
     if verdict is None or (verdict.judge12, verdict.image_sha256) != (judge.judge12, record.image.sha256):
         return Judged(judge, stands, None, "damaged")
     return Judged(judge, stands, verdict, "done")

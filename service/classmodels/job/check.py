@@ -33,15 +33,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Judge:
-    """A member of the panel; `map` leads from the ascended models' labels to its own where they differ."""
+    """A member of the panel.
+
+    map: from the ascended models' labels to its own, where they differ. unlike: the lists of labels of ascended
+    models that are not the judge's own list, so that classes are matched label by label.
+    """
 
     model: ResolvedModel
     map: dict[str, str | int]
+    unlike: tuple[tuple[str, ...], ...] = ()
 
     @property
     def judge12(self) -> str:
-        """The judge's model12; with a map, a digest of both: another map gives other verdicts."""
-        return digest12([self.model.model12, self.map]) if self.map else self.model.model12
+        """The judge's model12 where classes are matched by index; else a digest of that and of all that the match is
+        made from: where a label or the map is mended, the verdicts are given anew."""
+        if not self.map and not self.unlike:
+            return self.model.model12
+        return digest12([self.model.model12, self.map, self.model.labels, self.unlike])
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class _Check:
         self.document = document
         self.problems: list[Problem] = []
         self.known: list[_Known] = []
+        self.asked = 0
         self.broken: dict[str, str] = {}
         self.base = Path(document.file).absolute().parent
 
@@ -195,6 +204,7 @@ class _Check:
     def _models(self, entries: Any, code: Any) -> list[ResolvedModel]:
         if not isinstance(entries, list) or len(entries) > 1000:
             return []
+        self.asked = len(entries)
         folder, digest = self._code(code)
         models, names = [], {}
         for index, entry in enumerate(entries):
@@ -279,8 +289,17 @@ class _Check:
 
     def _panel(self, panel: Any, models: list[ResolvedModel]) -> list[Judge]:
         by_name = {model.spec.name: model for model in models}
+        ascended = [model for model in models if model.spec.role == "ascend" and model.labels is not None]
+
+        def judge(model: ResolvedModel, mapping: dict[str, str | int]) -> Judge:
+            others = [other for other in ascended if other.model12 != model.model12]
+            return Judge(
+                model, mapping, tuple({o.labels: None for o in others if o.labels and o.labels != model.labels})
+            )
+
         if panel == "all":
-            return [Judge(model, {}) for model in models]
+            # A stored picture has one channel or three: a network of others cannot be shown it.
+            return [judge(model, {}) for model in models if model.input.channels in (1, 3)]
         if not isinstance(panel, list):
             return []
         judges, names = [], {}
@@ -291,9 +310,13 @@ class _Check:
                 continue
             if valid.model in by_name:
                 names[index] = valid.model
-                judges.append(Judge(by_name[valid.model], valid.map))
+                judges.append(judge(by_name[valid.model], valid.map))
+                if by_name[valid.model].input.channels not in (1, 3):
+                    channels = by_name[valid.model].input.channels
+                    message = f"judge {valid.model} takes {channels} channels, expected 1 or 3: it is shown a picture"
+                    self._problem(("panel", index), message)
                 self._map(index, valid.map, by_name[valid.model])
-            elif len(by_name) == len(self.document.data["models"]):
+            elif len(by_name) == self.asked:
                 self._problem(
                     ("panel", index),
                     f"found the unknown model {shown(valid.model)}, expected one of {', '.join(by_name)}"
@@ -304,7 +327,7 @@ class _Check:
 
     def _map(self, index: int, mapping: dict[str, str | int], judge: ResolvedModel) -> None:
         """Problems of a judge's map: a label that no ascended model has, a class that the judge does not have."""
-        if len(self.known) < len(self.document.data["models"]):
+        if len(self.known) < self.asked:
             return  # the models come first
         ascended = [known.labels for known in self.known if known.spec.role == "ascend"]
         theirs = sorted({label for labels in ascended for label in labels or ()})

@@ -14,10 +14,15 @@ ALGORITHM = 1
 default (neutral values are left out of a recipe's identity, so that a new field with a neutral default keeps it)."""
 
 
-def digest12(value: Any) -> str:
-    """First twelve hex digits of the SHA-256 of `value` as canonical JSON: sorted keys, no spaces, no NaN."""
+def digest(value: Any) -> str:
+    """The SHA-256, in hex, of `value` as canonical JSON: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest12(value: Any) -> str:
+    """The first twelve digits of `digest`: what names and keys carry."""
+    return digest(value)[:12]
 
 
 def recipe_identity(recipe: Recipe, seed: int) -> dict[str, Any]:

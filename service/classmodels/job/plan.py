@@ -50,7 +50,8 @@ class Unit:
         return labels[self.class_index] if labels else f"class {self.class_index}"
 
     def __str__(self) -> str:
-        return f"{self.task.model.spec.name}/{self.task.recipe.name}/{self.label}"
+        known = f" ({self.label})" if self.task.model.labels else ""
+        return f"{self.task.model.spec.name}/{self.task.recipe.name}/{self.class_index}{known}"
 
 
 @dataclass(frozen=True)

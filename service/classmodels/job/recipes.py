@@ -59,7 +59,11 @@ def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str,
 
 def recipe_of(value: str | Mapping[str, Any]) -> NamedRecipe:
     """The recipe that a preset's name, or a mapping as in a job file, stands for. Raises InputError."""
+    if not isinstance(value, str | Mapping):
+        raise InputError(f"recipe: found {value!r:.60}, expected a preset's name or a mapping as in a job file")
     entry = {"name": value, "extends": value} if isinstance(value, str) else dict(value)
+    if not isinstance(entry.get("extends", ""), str | None):
+        raise InputError(f"recipe: found extends {entry['extends']!r:.60}, expected a preset's name")
     try:
         whole = expand(entry, {})
     except KeyError as error:

@@ -43,6 +43,7 @@ class Classifier:
     classes: int
     notes: tuple[str, ...] = ()
     resolved: ResolvedModel | None = None
+    deterministic: bool = True
 
     def logits(self, x: Tensor) -> Tensor:
         """Raw scores, float32 [B, classes], of normalised images x, float32 [B, C, H, W].

@@ -37,7 +37,7 @@ def clip_small_norm(x: Tensor, percentile: float, x0: Tensor) -> Tensor:
 def clip_small_contribution(x: Tensor, g: Tensor, percentile: float, x0: Tensor) -> Tensor:
     """Pixels whose contribution |sum over channels of (x - x0) * g| lies below the image's `percentile` become x0.
 
-    g: gradient of the objective at x, of x's shape (section 3, "clipping pixels with small contribution").
+    g: the objective's gradient that led to x, of x's shape (section 3, "clipping pixels with small contribution").
     """
     return _clip(x, ((x - x0) * g).sum(dim=1, keepdim=True).abs(), percentile, x0)
 

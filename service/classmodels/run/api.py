@@ -2,6 +2,7 @@
 
 import base64
 import html
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,14 +74,16 @@ def ascend(
     device and weights are the same afterwards. Raises InputError for wrong arguments, ModelError where the network
     cannot be ascended; a class whose score is not finite is marked in `failed`, with a warning.
     """
-    wanted = [classes] if isinstance(classes, int) else [int(index) for index in classes]
+    wanted, seed = _indices(classes), _whole("seed", seed)
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed: found {seed}, expected 0 to 2**63 - 1")
     named = recipe_of(recipe)
     spec = _input(input)
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     home = tensors[0].device if tensors else torch.device("cpu")
     threads = torch.get_num_threads()
-    machine = choose_machine(str(home) if device == "auto" else device, backend)
     try:
+        machine = choose_machine(str(home) if device == "auto" else device, backend)
         if machine.device != home and tensors:
             model.to(machine.device)
         classifier = wrap(model, spec)
@@ -101,7 +104,7 @@ def ascend(
                 choice = used
     finally:
         torch.set_num_threads(threads)
-        if machine.device != home and tensors:
+        if any(tensor.device != home for tensor in tensors):
             model.to(home)
     failed = tuple(summit.failed for summit in summits)
     if any(failed):
@@ -118,9 +121,27 @@ def ascend(
     )
 
 
+def _indices(classes: Any) -> list[int]:
+    """`classes` as a list of whole numbers: one, or a sequence of them; NumPy's and torch's count as such."""
+    if isinstance(classes, str | bytes) or not hasattr(classes, "__iter__") or getattr(classes, "ndim", 1) == 0:
+        classes = [classes]
+    return [_whole("classes", index) for index in classes]
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name}: found {value!r:.60}, expected a whole number") from error
+
+
 def _input(value: InputSpec | Mapping[str, Any] | None) -> InputSpec:
     if value is None or isinstance(value, InputSpec):
         return value or InputSpec()
+    if not isinstance(value, Mapping):
+        raise InputError(f"input: found {value!r:.60}, expected a mapping of size, mean and std")
     try:
         return InputSpec.model_validate(dict(value))
     except ValidationError as error:

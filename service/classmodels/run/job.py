@@ -1,8 +1,10 @@
 """A whole job on one machine: the ascent, the panel, the gallery; and what there is to tell afterwards."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from classmodels.gallery import write_gallery
 from classmodels.job.plan import Plan, Unit
@@ -10,8 +12,8 @@ from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.units import Failure, Tally, do_units
 from classmodels.run.verdicts import judge_all
-from classmodels.store import RunPlan, Store
-from classmodels.store.records import JudgeEntry, dump, plan_key
+from classmodels.store import Record, RunPlan, Store
+from classmodels.store.records import JudgeEntry, dump, gallery_prefix, parse, plan_key
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,16 @@ def run_job(
     Raises StoreError. On KeyboardInterrupt `tally` says what is done; all of that is kept.
     """
     began = time.monotonic()
-    write_plan(plan, store)
+    summary = run_plan(plan)
+    write_plan(summary, store)
     for model, reason in plan.job.broken.items():
         if not plan.job.classes[model]:  # `classes: all` of a network that cannot tell how many it has
             tally.failures.append(Failure(f"model {model}", reason))
-    do_units([unit for unit in plan.units if wanted(unit)], plan.job.job.animation, store, machine, progress, tally)
+    units = [unit for unit in plan.units if wanted(unit)]
+    do_units(units, plan.job.job.animation, store, machine, progress, tally, damaged(summary, store))
     verdicts = judge_all(plan, store, machine, progress, tally)
-    page = write_gallery(store, run_plan(plan))
+    nothing_new = tally.done == 0 and verdicts == 0
+    page = current_page(store, summary) if nothing_new else None
     return Report(
         run12=plan.run12,
         units=len(plan.units),
@@ -62,9 +67,32 @@ def run_job(
         already=tally.already,
         verdicts=verdicts,
         failures=tuple(tally.failures),
-        page=page,
+        page=page or write_gallery(store, summary),
         seconds=time.monotonic() - began,
     )
+
+
+def damaged(summary: RunPlan, store: Store) -> frozenset[str]:
+    """Keys of the plan's records that are there and cannot be read; looked for only where the last page found some."""
+    counts = _json(store, gallery_prefix(summary.job, summary.run12) + "gallery.json").get("counts")
+    if not isinstance(counts, dict) or not counts.get("damaged"):
+        return frozenset()
+    return frozenset(key for key in summary.records if (data := store.read(key)) and parse(Record, data) is None)
+
+
+def current_page(store: Store, summary: RunPlan) -> str | None:
+    """The page's key where the run's gallery is written already and is the job's latest, else None."""
+    latest = _json(store, f"galleries/{summary.job}/latest.json")
+    return gallery_prefix(summary.job, summary.run12) + "index.html" if latest.get("run12") == summary.run12 else None
+
+
+def _json(store: Store, key: str) -> dict[str, Any]:
+    """The JSON object at `key`; an empty one where there is none that can be read."""
+    try:
+        value = json.loads(store.read(key) or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def run_plan(plan: Plan) -> RunPlan:
@@ -85,8 +113,8 @@ def run_plan(plan: Plan) -> RunPlan:
     )
 
 
-def write_plan(plan: Plan, store: Store) -> None:
+def write_plan(summary: RunPlan, store: Store) -> None:
     """Put the plan where the gallery is rebuilt from; also the first proof that the store can be written to."""
-    data = dump(run_plan(plan))
-    if store.read(plan_key(plan.run12)) != data:
-        store.write(plan_key(plan.run12), data)
+    data = dump(summary)
+    if store.read(plan_key(summary.run12)) != data:
+        store.write(plan_key(summary.run12), data)

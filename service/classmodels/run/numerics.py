@@ -4,8 +4,10 @@ Chosen from a table by what the device can do, never by a stopwatch, so that the
 again. They are written into every record; for equal numerics images are equal byte for byte.
 """
 
+import os
 import platform
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -44,9 +46,16 @@ def choose_machine(device: str = "auto", backend: str = "auto") -> Machine:
         raise InputError(f"device {device!r} is not supported: expected auto, cpu, cuda or cuda:N")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {device!r} is not available: torch sees {torch.cuda.device_count()} CUDA devices")
+    machine = Machine(chosen, backends.choose(backend))
     if chosen.type == "cpu":
-        torch.set_num_threads(available_cpus())
-    return Machine(chosen, backends.choose(backend))
+        # OMP_NUM_THREADS is how people, and tests side by side, ask for fewer.
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        torch.set_num_threads(
+            min(available_cpus(), int(asked)) if asked.isdecimal() and int(asked) else available_cpus()
+        )
+    else:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return machine
 
 
 def precision(requested: str, device: torch.device) -> str:
@@ -55,7 +64,7 @@ def precision(requested: str, device: torch.device) -> str:
         return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    return "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "fp32"
 
 
 @dataclass(frozen=True)
@@ -71,39 +80,47 @@ class Choice:
         return Choice(self.loop, batch, {**self.described, "batch": batch}, self.nondeterministic)
 
 
-def choose(classifier: Classifier, recipe: Recipe, machine: Machine) -> Choice:
-    """The numerics for units of `classifier` under `recipe` on `machine`."""
+def choose(classifier: Classifier, recipe: Recipe, machine: Machine, frames: int = 0) -> Choice:
+    """The numerics for units of `classifier` under `recipe` on `machine`. frames: pictures kept for each film."""
     device = machine.device
     name = precision(recipe.precision, device)
     layout = torch.channels_last
     loop = Numerics(DTYPES[name], layout)
     largest = LARGEST_BATCH[device.type]
     spent = _bytes_per_image(classifier, loop, device)
-    budget = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_memory()
+    if device.type == "cuda":
+        budget = torch.cuda.mem_get_info(device)[1]
+    else:
+        budget = total_memory()
+        spent += frames * classifier.input.channels * classifier.input.size[0] * classifier.input.size[1]
     batch = 1
     while batch < largest and 2 * batch * spent <= budget // 2:
         batch *= 2
+    cuda = device.type == "cuda"
     described = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "isa": None if cuda else torch.backends.cpu.get_cpu_capability(),
         "backend": machine.backend,
         "dtype": name,
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "threads": 0 if cuda else torch.get_num_threads(),
         "batch": batch,
         "layout": "channels_last",
         "folded": False,
         "torch": torch.__version__,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
     }
-    nondeterministic: tuple[str, ...] = ()
-    if device.type == "cuda" and recipe.transforms.active:
-        nondeterministic = ("grid_sampler_2d_backward",)
-    return Choice(loop, batch, described, nondeterministic)
+    nondeterministic = [] if classifier.deterministic else ["the network itself"]
+    if cuda and recipe.transforms.active:
+        nondeterministic.append("grid_sampler_2d_backward")
+    return Choice(loop, batch, described, tuple(nondeterministic))
 
 
 def _bytes_per_image(classifier: Classifier, loop: Numerics, device: torch.device) -> int:
     """What one more image costs: the activations kept for the backward pass, and as much again to work in."""
-    owned = {parameter.untyped_storage().data_ptr() for parameter in classifier.net.state_dict().values()}
+    weights = chain(classifier.net.parameters(), classifier.net.buffers())
+    owned = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

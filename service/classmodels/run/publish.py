@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from classmodels.image import MEDIA_TYPES, Pixels, encode_animation, encode_png, to_pixels
-from classmodels.job.identity import recipe_identity
+from classmodels.job.identity import digest, recipe_identity
 from classmodels.job.plan import Unit
 from classmodels.models.classifier import Classifier
 from classmodels.run.batch import Summit
@@ -41,6 +41,7 @@ class Publisher:
             # An APNG has the suffix of its own kind, so that it is never mistaken for the image.
             animation = self._write(unit, film, self.animation, pixels, len(summit.frames))
         task = unit.task
+        identity = recipe_identity(task.recipe.recipe, task.seed)
         record = Record(
             model=ModelEntry(
                 name=task.model.spec.name,
@@ -55,8 +56,9 @@ class Publisher:
             recipe=RecipeEntry(
                 name=task.recipe.name,
                 recipe12=task.recipe12,
+                sha256=digest(identity),
                 settings=task.recipe.recipe.model_dump(mode="json"),
-                identity=recipe_identity(task.recipe.recipe, task.seed),
+                identity=identity,
             ),
             class_index=unit.class_index,
             label=self.classifier.label(unit.class_index),
@@ -97,7 +99,7 @@ class Publisher:
 
 
 def provenance(unit: Unit) -> dict[str, str]:
-    """What a PNG says of itself in its text chunks: enough to make it again."""
+    """What a PNG says of itself in its text chunks: enough to make it again. No names: they are no part of identity."""
     task = unit.task
     about: dict[str, Any] = {
         "model": task.model.identity,
@@ -105,7 +107,7 @@ def provenance(unit: Unit) -> dict[str, str]:
         "class": unit.class_index,
     }
     return {
-        "Title": f"Class model: {unit.label} ({task.model.spec.name}, {task.recipe.name})",
+        "Title": f"Class model of class {unit.class_index}",
         "Software": "classmodels",
         "Source": unit.identity,
         "classmodels": json.dumps(about, sort_keys=True),

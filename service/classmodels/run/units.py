@@ -1,5 +1,6 @@
 """The ascent of a plan's units: what is done already is left alone, what fails leaves its neighbours unharmed."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from classmodels.image import frame_steps
 from classmodels.job.plan import Task, Unit, by_task
 from classmodels.job.schema import Animation
 from classmodels.models.classifier import Classifier, load
+from classmodels.models.user_code import first_line
 from classmodels.run.batch import Climb, ascend_all
 from classmodels.run.numerics import Machine, choose, is_out_of_memory
 from classmodels.run.progress import Quiet
 from classmodels.run.publish import Publisher
 from classmodels.store import Store
+
+log = logging.getLogger("classmodels")
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,22 @@ class Tally:
 
 
 def do_units(
-    units: Sequence[Unit], animation: Animation, store: Store, machine: Machine, progress: Quiet, tally: Tally
+    units: Sequence[Unit],
+    animation: Animation,
+    store: Store,
+    machine: Machine,
+    progress: Quiet,
+    tally: Tally,
+    damaged: frozenset[str] = frozenset(),
 ) -> None:
     """Ascend and publish every unit that is not done; `tally` is kept up to date, so that an interrupt finds it true.
 
-    Raises StoreError where results cannot be written: going on would only waste the work.
+    damaged: keys of records that are there but say nothing; their units are done again. Raises StoreError where
+    results cannot be written: going on would only waste the work.
     """
     loaded: Classifier | None = None
     for task, all_units in by_task(units):
-        present = set(store.list(task.prefix))
+        present = set(store.list(task.prefix)) - damaged
         missing = [unit for unit in all_units if unit.record_key not in present]
         tally.already += len(all_units) - len(missing)
         if not missing:
@@ -54,7 +65,9 @@ def do_units(
             _do_task(task, missing, loaded, animation, store, machine, progress, tally)
         except StoreError:
             raise
-        except (ClassmodelsError, MemoryError, RuntimeError) as error:
+        except Exception as error:
+            # The network is the user's code: whatever it raises ends its own units and no others.
+            log.debug("task %s broke off", task.prefix, exc_info=error)
             _give_up(missing, error, store, task, tally)
 
 
@@ -87,7 +100,7 @@ def _do_task(
         return
     frames = [] if animation.format == "none" else frame_steps(animation.frames, recipe.steps)
     publisher = Publisher(store, classifier, animation.format)
-    choice = choose(classifier, recipe, machine)
+    choice = choose(classifier, recipe, machine, len(frames))
     progress.begin(f"{task.model.spec.name} / {task.recipe.name}", len(units), recipe.steps)
     climbs = [Climb(unit.class_index, unit.identity) for unit in units]
     waiting, began = iter(units), time.monotonic()
@@ -103,16 +116,19 @@ def _do_task(
         began = time.monotonic()
 
 
-def _give_up(units: list[Unit], error: BaseException, store: Store, task: Task, tally: Tally) -> None:
+def _give_up(units: list[Unit], error: Exception, store: Store, task: Task, tally: Tally) -> None:
     """The model cannot be used, or broke down: the units of this task that are not done fail with one reason."""
-    if not isinstance(error, ClassmodelsError):
-        if not is_out_of_memory(error):
-            # The user's own network: its first line is what helps.
-            error = RuntimeError(f"the network broke down: {str(error).partition(chr(10))[0]}")
-        else:
-            error = RuntimeError("there is not memory enough for even one image; choose a smaller input size")
     present = set(store.list(task.prefix))
     known = {failure.what for failure in tally.failures}
     for unit in units:
         if unit.record_key not in present and str(unit) not in known:
-            tally.failures.append(Failure(str(unit), str(error), isinstance(error, InputError)))
+            tally.failures.append(Failure(str(unit), reason_of(error), isinstance(error, InputError)))
+
+
+def reason_of(error: Exception) -> str:
+    """A sentence for people: an error of ours as it is, one of the user's network by its kind and first line."""
+    if isinstance(error, ClassmodelsError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "there is not memory enough for even one image; choose a smaller input size"
+    return f"the network broke down: {first_line(error)}"

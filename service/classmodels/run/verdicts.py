@@ -1,94 +1,125 @@
 """The panel's turn: every judge looks at every finished image of a plan that it has not judged yet."""
 
+import logging
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+
 import numpy as np
 
-from classmodels.errors import ClassmodelsError, InputError, ModelError, StoreError
+from classmodels.errors import InputError, ModelError, StoreError
 from classmodels.image import decode_png
 from classmodels.job.check import Judge
-from classmodels.job.plan import Plan, Unit
+from classmodels.job.plan import Plan, Task, Unit, by_task
 from classmodels.models.classifier import Classifier, load
 from classmodels.panel.judge import BATCH, judge_images, prepare, rank_of, same_class, top_classes
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
-from classmodels.run.units import Failure, Tally
+from classmodels.run.units import Failure, Tally, reason_of
 from classmodels.store import Record, Store, Verdict
 from classmodels.store.records import dump, parse, verdict_key, verdict_prefix
 
+log = logging.getLogger("classmodels")
+
+_IMAGE = re.compile(r"(\d{4,})-[^/]*\.([0-9a-f]{12})\.png")
+
 
 def judge_all(plan: Plan, store: Store, machine: Machine, progress: Quiet, tally: Tally) -> int:
-    """Write the verdicts that are missing and return how many; a judge that fails is a failure of its own."""
-    records = _finished(plan, store)
+    """Write the verdicts that are missing and return how many; a judge that fails is a failure of its own.
+
+    What is missing is told by one listing for each recipe and one for each judge.
+    """
+    finished = [found for task, units in by_task(plan.units) for found in _finished(task, units, store)]
     written = 0
     for judge in plan.job.panel:
-        present = set(store.list(verdict_prefix(judge.model.spec.name, judge.judge12)))
-        missing = [(unit, record) for unit, record in records if _key(judge, unit, record) not in present]
-        if not missing:
-            continue
+        present = set(store.list(verdict_prefix(judge.model.spec.name, judge.model.model12)))
+        missing = [unit for unit, sha12 in finished if sha12 is None or _key(judge, unit, sha12) not in present]
         try:
-            written += _judge(judge, missing, store, machine, progress)
+            if missing:
+                written += _judge(judge, missing, store, machine, progress, tally)
         except StoreError:
             raise
-        except (ClassmodelsError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0]
-            tally.failures.append(Failure(f"judge {judge.model.spec.name}", reason, isinstance(error, InputError)))
+        except Exception as error:
+            log.debug("judge %s failed", judge.model.spec.name, exc_info=error)
+            what = f"judge {judge.model.spec.name}"
+            tally.failures.append(Failure(what, reason_of(error), isinstance(error, InputError)))
     return written
 
 
-def _finished(plan: Plan, store: Store) -> list[tuple[Unit, Record]]:
-    finished = []
-    for unit in plan.units:
-        data = store.read(unit.record_key)
-        record = parse(Record, data) if data is not None else None
-        if record is not None:
-            finished.append((unit, record))
-    return finished
+def _finished(task: Task, units: list[Unit], store: Store) -> Iterator[tuple[Unit, str | None]]:
+    """The units that have a record, each with the beginning of its image's sha256; None where only the record knows."""
+    names = [key.removeprefix(task.prefix) for key in store.list(task.prefix)]
+    images: dict[int, list[str]] = {}
+    for name in names:
+        if match := _IMAGE.fullmatch(name):
+            images.setdefault(int(match[1]), []).append(match[2])
+    present = set(names)
+    for unit in units:
+        if unit.record_key.removeprefix(task.prefix) in present:
+            found = images.get(unit.class_index, [])
+            yield unit, found[0] if len(found) == 1 else None
 
 
-def _key(judge: Judge, unit: Unit, record: Record) -> str:
-    return verdict_key(judge.model.spec.name, judge.judge12, unit.record_key, record.image.sha256)
+def _key(judge: Judge, unit: Unit, image_sha256: str) -> str:
+    model = judge.model
+    return verdict_key(model.spec.name, model.model12, judge.judge12, unit.record_key, image_sha256)
 
 
-def _judge(judge: Judge, work: list[tuple[Unit, Record]], store: Store, machine: Machine, progress: Quiet) -> int:
+def _judge(judge: Judge, units: list[Unit], store: Store, machine: Machine, progress: Quiet, tally: Tally) -> int:
     import torch
 
     classifier = load(judge.model).to(machine.device, torch.channels_last)
-    progress.begin(f"judge {classifier.name}", len(work), 1)
+    progress.begin(f"judge {classifier.name}", len(units), 1)
     written = 0
-    for start in range(0, len(work), BATCH):
-        part, images = [], []
-        for unit, record in work[start : start + BATCH]:
-            data = store.read(unit.task.prefix + record.image.name)
-            image = prepare(decode_png(data), classifier.input) if data is not None else None
-            if image is not None:
-                part.append((unit, record))
-                images.append(image)
+    for start in range(0, len(units), BATCH):
+        shown, images = [], []
+        for unit in units[start : start + BATCH]:
+            try:
+                record, image = _image(unit, store, classifier)
+            except ValueError as error:
+                tally.failures.append(Failure(str(unit), str(error)))
+                continue
+            shown.append((unit, record))
+            images.append(image)
         if not images:
             continue
-        for (unit, record), probabilities in zip(part, judge_images(classifier, images, machine.device), strict=True):
-            if not np.isfinite(probabilities).all():
-                raise ModelError(
-                    f"model {classifier.name} gives {unit} probabilities that are NaN, and cannot judge it"
-                )
-            index = _own_index(judge, classifier, unit)
-            verdict = Verdict(
-                judge=classifier.name,
-                judge12=judge.judge12,
-                judge_family=classifier.family,
-                record=unit.record_key,
-                image_sha256=record.image.sha256,
-                class_index=index,
-                rank=None if index is None else rank_of(probabilities, index),
-                probability=None if index is None else round(float(probabilities[index]), 6),
-                top=top_classes(probabilities, classifier),
-            )
-            store.write(_key(judge, unit, record), dump(verdict))
+        for (unit, record), probabilities in zip(shown, judge_images(classifier, images, machine.device), strict=True):
+            verdict = _verdict(judge, classifier, unit, record, probabilities)
+            store.write(_key(judge, unit, record.image.sha256), dump(verdict))
             written += 1
-        progress.step(len(part))
+        progress.step(len(shown))
     return written
 
 
-def _own_index(judge: Judge, classifier: Classifier, unit: Unit) -> int | None:
+def _image(unit: Unit, store: Store, classifier: Classifier) -> tuple[Record, np.ndarray]:
+    """The unit's record, and its stored image as the judge's input. Raises ValueError where one is damaged."""
+    data = store.read(unit.record_key)
+    record = parse(Record, data) if data is not None else None
+    advice = f"delete {store.locate(unit.record_key)} and run the job again to have it made anew"
+    if record is None:
+        raise ValueError(f"its record is damaged; {advice}")
+    png = store.read(unit.task.prefix + record.image.name)
+    if png is None or sha256(png).hexdigest() != record.image.sha256:
+        raise ValueError(f"its image is {'gone' if png is None else 'not the one its record names'}; {advice}")
+    image = prepare(decode_png(png), classifier.input)
+    assert image is not None  # a judge that cannot be shown a picture is no member of the panel
+    return record, image
+
+
+def _verdict(judge: Judge, classifier: Classifier, unit: Unit, record: Record, probabilities: np.ndarray) -> Verdict:
+    if not np.isfinite(probabilities).all():
+        raise ModelError(f"model {classifier.name} gives {unit} probabilities that are NaN, and cannot judge it")
     index = same_class(unit.class_index, unit.label, unit.task.model, judge.model, judge.map)
     if index is not None and not 0 <= index < classifier.classes:
         raise InputError(f"its map sends {unit.label!r} to class {index}, expected 0 to {classifier.classes - 1}")
-    return index
+    return Verdict(
+        judge=classifier.name,
+        judge12=judge.judge12,
+        judge_family=classifier.family,
+        record=unit.record_key,
+        image_sha256=record.image.sha256,
+        class_index=index,
+        rank=None if index is None else rank_of(probabilities, index),
+        probability=None if index is None else round(float(probabilities[index]), 6),
+        top=top_classes(probabilities, classifier),
+    )

@@ -7,9 +7,15 @@ import hashlib
 import json
 import re
 import unicodedata
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from classmodels.models.spec import Name
+
+Digest12 = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rank = Annotated[int, Field(ge=1)]
 
 
 class Stored(BaseModel):
@@ -19,7 +25,10 @@ class Stored(BaseModel):
 
 
 class FileEntry(Stored):
-    """One file of a unit. `name` is relative to the folder of the record; `bytes` its size; `sha256` in hex."""
+    """One file of a unit. `name` is relative to the folder of the record; `bytes` its size; `sha256` in hex.
+
+    frames: how many were taken; an encoder may merge equal ones.
+    """
 
     name: str
     sha256: str
@@ -44,10 +53,11 @@ class ModelEntry(Stored):
 
 
 class RecipeEntry(Stored):
-    """The recipe of a unit, fully expanded. `identity` is what recipe12 was made from."""
+    """The recipe of a unit, fully expanded. `identity` is what `sha256` is of; recipe12 is how that begins."""
 
     name: str
     recipe12: str
+    sha256: str
     settings: dict[str, Any]
     identity: dict[str, Any]
 
@@ -56,8 +66,8 @@ class Outcome(Stored):
     """What the network says of its float image at the end: raw logit, probability under its head, rank (1 = top)."""
 
     logit: float
-    probability: float | None  # None where the score of another class is NaN
-    rank: int
+    probability: Probability | None  # None where the score of another class is NaN
+    rank: Rank
 
 
 class Record(Stored):
@@ -85,7 +95,7 @@ class TopClass(Stored):
 
     index: int
     label: str
-    probability: float
+    probability: Probability
 
 
 class Verdict(Stored):
@@ -102,17 +112,17 @@ class Verdict(Stored):
     record: str
     image_sha256: str
     class_index: int | None
-    rank: int | None
-    probability: float | None
+    rank: Rank | None
+    probability: Probability | None
     top: tuple[TopClass, ...]
 
 
 class JudgeEntry(Stored):
-    """A member of the panel as a run's plan names it. judge12: its model12, or a digest of that and its map."""
+    """A member of the panel as a run's plan names it. judge12: see `Judge.judge12`."""
 
-    name: str
-    model12: str
-    judge12: str
+    name: Name
+    model12: Digest12
+    judge12: Digest12
     family: str
 
 
@@ -120,8 +130,8 @@ class RunPlan(Stored):
     """`runs/<run12>/plan.json`: all a gallery needs to be rebuilt: which records and which judges belong to it."""
 
     version: Literal[1] = 1
-    job: str
-    run12: str
+    job: Name
+    run12: Digest12
     records: tuple[str, ...]
     judges: tuple[JudgeEntry, ...]
 
@@ -163,10 +173,14 @@ def file_name(class_index: int, label: str, data: bytes, suffix: str) -> str:
     return f"{class_index:04d}-{slug(label)}.{hashlib.sha256(data).hexdigest()[:12]}.{suffix}"
 
 
-def verdict_key(judge: str, judge12: str, record_key: str, image_sha256: str) -> str:
-    """A verdict's key ends with the image's digest: another image under the same record needs another verdict."""
+def verdict_key(judge: str, model12: str, judge12: str, record_key: str, image_sha256: str) -> str:
+    """A verdict's key ends with the image's digest, and with judge12 where that is not the judge's model12.
+
+    So another image under the same record, or another way to match the classes, needs another verdict.
+    """
     stem = record_key.removeprefix("units/").removesuffix(".json")
-    return f"{verdict_prefix(judge, judge12)}{stem}.{image_sha256[:12]}.json"
+    way = "" if judge12 == model12 else f".{judge12}"
+    return f"{verdict_prefix(judge, model12)}{stem}.{image_sha256[:12]}{way}.json"
 
 
 def gallery_prefix(job: str, run12: str) -> str:
@@ -177,6 +191,6 @@ def plan_key(run12: str) -> str:
     return f"runs/{run12}/plan.json"
 
 
-def verdict_prefix(judge: str, judge12: str) -> str:
+def verdict_prefix(judge: str, model12: str) -> str:
     """The folder of all verdicts of one judge."""
-    return f"verdicts/{judge}@{judge12}/"
+    return f"verdicts/{judge}@{model12}/"
