@@ -32,10 +32,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Made to be looked at: the object at random places, sizes and angles, low frequencies and natural colours cheap.
     "natural": {
         "extends": "plain",
-        "steps": 192,
+        "steps": 208,
         "transforms": {"rotate": 15.0, "scale": [0.6, 1.2], "shift": 0.15},
         "preconditioner": {"spectral": [0.95, 0.6], "floor": 3.0, "color": True, "focus": 0.8},
-        "optimizer": {"lr": 0.1, "momentum": 0.9, "normalize": "rms", "schedule": "cosine"},
+        "optimizer": {"lr": 0.07, "momentum": 0.9, "normalize": "rms", "schedule": "cosine"},
         "regularizers": {"l2": 0.02, "tv": 0.08},
     },
 }
