@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from classmodels.ascent.recipe import Recipe
+from classmodels.gallery.units import read_units
+from classmodels.gallery.view import view_of
 from classmodels.store import FileEntry, Record, RunPlan, Verdict, open_store
 from classmodels.store.folder import FolderStore
 from classmodels.store.records import (
@@ -54,7 +56,9 @@ class FinishedRun:
         self.store: FolderStore = open_store(str(folder))  # type: ignore[assignment]
         self.classes = LABELS if classes is None else classes
         self.judges = tuple(
-            JudgeEntry(name=name, model12=digest12(name), judge12=digest12(name), family=family)
+            JudgeEntry(name="judge", model12=digest12(name), judge12=digest12(name), family=family).model_copy(
+                update={"name": name}  # past the pattern of names: what escapes it must not harm a page
+            )
             for name, family in judges
         )
         self.side = side
@@ -66,7 +70,8 @@ class FinishedRun:
                 changed = (settings or {}).get(recipe, {})
                 for index, label in self.classes.items():
                     self.keys.append(self.add(model, family, recipe, index, label, changed))
-        self.plan = RunPlan(job=job, run12=digest12(job), records=tuple(self.keys), judges=self.judges)
+        self.plan = RunPlan(job="job", run12=digest12(job), records=tuple(self.keys), judges=self.judges)
+        self.plan = self.plan.model_copy(update={"job": job})
         self.store.write(plan_key(self.plan.run12), dump(self.plan))
 
     def picture(self, seed: int) -> Image.Image:
@@ -145,7 +150,7 @@ class FinishedRun:
         it = TopClass(index=record.class_index, label=record.label, probability=probability if rank == 1 else 0.05)
         verdict = Verdict(
             judge=judge.name,
-            judge12=judge.model12,
+            judge12=judge.judge12,
             judge_family=judge.family,
             record=key,
             image_sha256=record.image.sha256,
@@ -154,12 +159,17 @@ class FinishedRun:
             probability=it.probability if rank else None,
             top=tuple([it, *others] if rank == 1 else [*others, it] if rank else others),
         )
-        self.store.write(verdict_key(judge.name, judge.model12, key, record.image.sha256), dump(verdict))
+        self.store.write(verdict_key(judge.name, judge.model12, judge.judge12, key, record.image.sha256), dump(verdict))
 
     def verdict_key(self, key: str, judge: int) -> str:
         record = Record.model_validate_json(self.store.read(key) or b"")
         entry = self.judges[judge]
-        return verdict_key(entry.name, entry.model12, key, record.image.sha256)
+        return verdict_key(entry.name, entry.model12, entry.judge12, key, record.image.sha256)
+
+    def view(self, **changed: Any) -> dict[str, Any]:
+        """The view of the plan, or of one with some fields changed, over what the store holds."""
+        plan = self.plan.model_copy(update=changed)
+        return view_of(read_units(self.store, plan), plan)
 
     def change(self, key: str, pattern: str, by: str) -> None:
         """Rewrite what an object says, as someone with access to the bucket could."""

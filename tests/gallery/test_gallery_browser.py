@@ -366,3 +366,15 @@ def test_a_large_gallery_opens_quickly(browser, finished_run):
     browser.open(run)
     assert browser.one("#shown").text == "120 of 120 classes"
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("score", ["1e16", "-3.4e38", "5e-324", "0.0"])
+def test_a_score_that_never_changes_draws_a_flat_curve_and_does_not_hang(browser, finished_run, score):
+    run = finished_run(classes={1: "one"})
+    record = json.loads(run.store.read(run.keys[0]))
+    run.store.write(run.keys[0], json.dumps(record | {"scores": [float(score)] * 5}).encode())
+    browser.driver.set_script_timeout(5)
+    browser.open(run, "#lite0/natural/1")
+    browser.until("document.querySelector('svg.curve .line')")
+    assert "NaN" not in browser.one("svg.curve .line").get_attribute("d")
+    assert len(browser.visible("svg.curve .axis")) <= 16

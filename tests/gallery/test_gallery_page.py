@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from classmodels.errors import InputError, StoreError
-from classmodels.gallery import gallery_view, render_page, write_gallery
+from classmodels.gallery import render_page, write_gallery
 from classmodels.gallery.rebuild import rebuild
 from classmodels.store import open_store
 
@@ -77,7 +77,7 @@ def test_a_gallery_is_four_objects_and_latest_points_at_the_page(finished_run):
     )
     latest = json.loads(run.store.read("galleries/figure-1/latest.json"))
     assert latest == {"run12": run.plan.run12, "page": f"{run.plan.run12}/index.html"}
-    assert json.loads(run.store.read(prefix + "gallery.json")) == gallery_view(run.store, run.plan)
+    assert json.loads(run.store.read(prefix + "gallery.json")) == run.view()
 
 
 def test_rebuilding_elsewhere_gives_the_same_bytes(finished_run):
@@ -268,7 +268,7 @@ def test_the_page_says_what_a_class_model_does_not_prove(finished_run):
 
 def test_a_page_can_stand_alone_when_its_view_holds_data_urls(finished_run):
     run = finished_run(animation=None)
-    view = gallery_view(run.store, run.plan)
+    view = run.view()
     for unit in view["units"]:
         unit["image"]["href"] = "data:image/png;base64,AAAA"
     assert 'src="data:image/png;base64,AAAA"' in render_page(view)
@@ -276,7 +276,7 @@ def test_a_page_can_stand_alone_when_its_view_holds_data_urls(finished_run):
 
 def test_a_thousand_classes_stay_within_reach_of_a_browser(finished_run):
     run = finished_run(classes={9: "ostrich"})
-    view = gallery_view(run.store, run.plan)
+    view = run.view()
     view["units"] = [view["units"][0] | {"id": f"lite0/natural/{i}", "class": i} for i in range(1000)]
     view["classes"] = [{"index": i, "label": f"class {i}"} for i in range(1000)]
     page = render_page(view)

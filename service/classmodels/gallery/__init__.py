@@ -4,6 +4,5 @@ Start at `page.write_gallery`; `view` says what a page knows, `units` what of a 
 """
 
 from classmodels.gallery.page import render_page, write_gallery
-from classmodels.gallery.view import gallery_view
 
-__all__ = ["gallery_view", "render_page", "write_gallery"]
+__all__ = ["render_page", "write_gallery"]

@@ -5,12 +5,36 @@ for the probability (Simonyan et al. 2013, section 2).
 """
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from classmodels.gallery.plain import flat, mean, number
 from classmodels.gallery.units import Judged, Unit
 
 TOP = 5
+RIVALS = 100
+"""Recipes that are looked through for the partner of one image: more than a job compares."""
+
+
+class Ranking(NamedTuple):
+    """How judges that answered rank the class: how many they are, how many have it first, how many among the first."""
+
+    n: int
+    first: int
+    among_top: int
+    probability: float | None
+
+
+def ranking(judged: Iterable[Judged]) -> Ranking:
+    """The answers of those of `judged` that know the class and have said how they rank it."""
+    answers = [j.verdict for j in judged if j.verdict is not None and j.verdict.rank is not None]
+    ranks = [verdict.rank for verdict in answers if verdict.rank is not None]
+    return Ranking(
+        n=len(ranks),
+        first=sum(rank == 1 for rank in ranks),
+        among_top=sum(rank <= TOP for rank in ranks),
+        probability=mean([verdict.probability for verdict in answers if verdict.probability is not None]),
+    )
 
 
 def panel_table(
@@ -39,14 +63,12 @@ def panel_table(
 
 
 def _cell(judged: list[Judged]) -> dict[str, Any]:
-    answers = [j.verdict for j in judged if j.verdict is not None and j.answered]
-    ranks = [verdict.rank for verdict in answers if verdict.rank is not None]
-    probabilities = [v.probability for v in answers if v.probability is not None and number(v.probability) is not None]
+    seen = ranking(judged)
     return {
-        "n": len(ranks),
-        "top1": number(sum(rank == 1 for rank in ranks) / len(ranks), 4) if ranks else None,
-        "top5": number(sum(rank <= TOP for rank in ranks) / len(ranks), 4) if ranks else None,
-        "probability": mean(probabilities),
+        "n": seen.n,
+        "top1": number(seen.first / seen.n, 4) if seen.n else None,
+        "top5": number(seen.among_top / seen.n, 4) if seen.n else None,
+        "probability": seen.probability,
         "relation": judged[0].relation if judged else None,
     }
 
@@ -65,7 +87,7 @@ def contrast(units: list[Unit]) -> list[dict[str, int]]:
         if _objective(unit) == "log_prob":
             rivals = [p for p in of_class[unit.model12, unit.class_index] if _objective(units[p]) == "logit"]
             if rivals:
-                partner = min(rivals, key=lambda p: (_difference(units[p], unit), p))
+                partner = min(rivals[:RIVALS], key=lambda p: (_difference(units[p], unit), p))
                 pairs.append({"score": partner, "probability": position})
     return pairs
 

@@ -7,6 +7,8 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from classmodels.ascent.recipe import Optimizer, Recipe
@@ -15,6 +17,13 @@ TEXT = 400
 """Characters of any one string that reach a page; style cuts what is shown of them much earlier."""
 POINTS = 128
 """Points of a score curve that reach a page: more than a small plot can tell apart."""
+
+ROWS = 200
+"""Rows of one table of settings that reach a page: several times what a recipe or a model has."""
+DEPTH = 16
+"""Levels of settings that become dotted names; what lies deeper is shown as JSON."""
+LARGEST = 3.5e38
+"""Above every float32: no network gives such a number, and what a page reckons with smaller ones stays finite."""
 
 _BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
@@ -33,8 +42,8 @@ def one_way(value: object) -> str:
 
 
 def number(value: float | None, digits: int = 5) -> float | None:
-    """`value` to `digits` significant digits, or None where it is no finite number."""
-    if value is None or not math.isfinite(value):
+    """`value` to `digits` significant digits, or None where it is no number that a float32 could be."""
+    if value is None or not abs(value) <= LARGEST:
         return None
     return float(f"{value:.{digits}g}")
 
@@ -50,14 +59,19 @@ def curve(scores: tuple[float, ...]) -> tuple[list[int], list[float | None]]:
     return list(kept), [number(scores[i], 4) for i in kept]
 
 
-def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted names; lists and scalars stay values."""
-    if not isinstance(settings, dict) or not settings:
-        return {prefix: settings} if prefix else {}
-    rows: dict[str, Any] = {}
+def flat(settings: Any) -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted names, the first ROWS of it; lists and scalars stay values."""
+    return dict(islice(_leaves(settings, "", 0), ROWS))
+
+
+def _leaves(settings: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if not isinstance(settings, dict) or not settings or depth == DEPTH:
+        if prefix:
+            yield prefix, settings
+        return
     for name, value in settings.items():
-        rows |= flat(value, f"{prefix}.{name}" if prefix else str(name))
-    return rows
+        # Longer than any name that is shown, and never as long as the names of all levels together.
+        yield from _leaves(value, (f"{prefix}.{name}" if prefix else name)[: 2 * TEXT], depth + 1)
 
 
 def neutral_settings() -> dict[str, Any]:
@@ -73,7 +87,7 @@ def shown(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.6g}"
     if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
-        return text("[" + ", ".join(shown(item) for item in value) + "]")
+        return text("[" + ", ".join(shown(item) for item in value[:TEXT]) + "]")
     if value is None:
         return "none"
     return text(json.dumps(value, ensure_ascii=False))

@@ -1,23 +1,45 @@
 """Every gallery of a store again, from the plans of its runs, their records and verdicts."""
 
-from classmodels.errors import InputError
+import logging
+
+from classmodels.errors import InputError, StoreError
 from classmodels.gallery.page import write_gallery
 from classmodels.store import RunPlan, Store
 from classmodels.store.records import parse
+
+log = logging.getLogger("classmodels")
 
 
 def rebuild(store: Store) -> list[str]:
     """Write the gallery of every run again and return the keys of the pages; which one is the latest stays as it is.
 
-    Raises InputError where the store holds no run, StoreError.
+    A plan that is damaged, or is not that of the run it lies under, is passed over with a warning: it cannot stop the
+    other galleries, or write over them. Raises InputError where the store holds no run; StoreError, after all other
+    galleries are written.
     """
-    pages = []
+    pages: list[str] = []
+    refused: StoreError | None = None
     for key in store.list("runs/"):
-        if key.endswith("/plan.json") and key.count("/") == 2:
-            data = store.read(key)
-            plan = parse(RunPlan, data) if data is not None else None
-            if plan is not None:
-                pages.append(write_gallery(store, plan, latest=False))
+        if not (key.endswith("/plan.json") and key.count("/") == 2):
+            continue
+        try:
+            pages.append(write_gallery(store, _plan(store, key), latest=False))
+        except InputError as error:
+            log.warning("%r is passed over: %s", key, error)
+        except StoreError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
     if not pages:
         raise InputError(f"{store.uri}: found no run, expected a folder that `classmodels run` has written to")
     return pages
+
+
+def _plan(store: Store, key: str) -> RunPlan:
+    """The plan under `key`. Raises InputError where it is not that of its run."""
+    plan = parse(RunPlan, store.read(key) or b"")
+    if plan is None:
+        raise InputError("it is not the plan of a run")
+    if plan.run12 != key.split("/")[1]:
+        raise InputError(f"it is the plan of another run, {plan.run12}")
+    return plan

@@ -194,7 +194,7 @@ class _Canvas:
                 if image.size != (entry.width, entry.height) or image.width * image.height > 1 << 24:
                     return None
                 picture = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except Exception:  # what Pillow raises on bytes made to mislead it is of many kinds
             return None
         scale = self.tile / max(picture.size)
         if scale > 2:  # a few pixels, each of which is to be seen

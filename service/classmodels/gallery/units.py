@@ -78,9 +78,8 @@ def read_units(store: Store, plan: RunPlan) -> list[Unit]:
     parts = [_RECORD_KEY.fullmatch(key) for key in keys]
     for key, match in zip(keys, parts, strict=True):
         if match is None:
-            raise InputError(
-                f"the plan of run {plan.run12} names {key!r:.300}: expected units/<model>@<id>/<recipe>@<id>/<class>.json"
-            )
+            expected = "units/<model>@<id>/<recipe>@<id>/<class>.json"
+            raise InputError(f"the plan of run {plan.run12} names {key!r:.300}: expected {expected}")
     records = [_record(key, data) for key, data in zip(keys, _read_all(store, keys), strict=True)]
     judges = list({judge.judge12: judge for judge in plan.judges}.values())
     asked = [

@@ -4,32 +4,27 @@ A pure function of the plan, its records and their verdicts: no clock, no host, 
 renders it; it is also stored beside the page as gallery.json for whoever wants to read a gallery by program.
 """
 
+import json
 import re
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
-from classmodels.gallery.agreement import contrast, panel_table
-from classmodels.gallery.plain import curve, mean, neutral_settings, number, rows, text
-from classmodels.gallery.units import Judged, Unit, read_units
-from classmodels.store import FileEntry, RunPlan, Store
+from classmodels.gallery.agreement import TOP, contrast, panel_table, ranking
+from classmodels.gallery.plain import curve, neutral_settings, number, rows, text
+from classmodels.gallery.units import Judged, Unit
+from classmodels.store import FileEntry, RunPlan
 from classmodels.store.records import gallery_prefix
 
-TOP = 5
 
-
-def gallery_view(store: Store, plan: RunPlan) -> dict[str, Any]:
-    """The view of `plan` over what `store` holds.
+def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
+    """The view of `units`, as `read_units` gave them for `plan`.
 
     `models`, `recipes`, `judges`, `classes`, `steps`, `numerics` and `packages` are lists that `units` point into by
     position.
     Links (`href`) are relative to the page. A unit without a believable record keeps its place, with a `state` other
-    than "done" and no image. Raises InputError for a plan that is none, StoreError where the store cannot be read.
+    than "done" and no image.
     """
-    return view_of(read_units(store, plan), plan)
-
-
-def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
-    """The view of `units`, as `read_units` gave them for `plan`."""
     up = "../" * gallery_prefix(plan.job, plan.run12).count("/")
     models, recipes = _models(units), _recipes(units)
     model_at = {key: position for position, key in enumerate(dict.fromkeys((u.model, u.model12) for u in units))}
@@ -95,21 +90,18 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def _address(model: str, recipe: str, index: int) -> str:
-    """The fragment that opens a unit in the page, quoted as encodeURIComponent does it."""
-    return "/".join(quote(part, safe="!'()*") for part in (model, recipe, str(index)))
-
-
 class _Table:
     """Distinct values in order of appearance; units share them by position, which keeps a large page small."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+        self._at: dict[str, int] = {}
 
     def place(self, value: Any) -> int:
-        if value not in self.items:
+        position = self._at.setdefault(json.dumps(value), len(self.items))
+        if position == len(self.items):
             self.items.append(value)
-        return self.items.index(value)
+        return position
 
 
 def _file(unit: Unit, file: FileEntry, up: str) -> dict[str, Any]:
@@ -162,10 +154,9 @@ def _recipes(units: list[Unit]) -> list[dict[str, Any]]:
 
 def _told_apart(entries: list[dict[str, Any]], digest: str) -> list[dict[str, Any]]:
     """Two checkpoints under one name (a comparison) get their digest added to it."""
-    names = [entry["name"] for entry in entries]
+    times = Counter(entry["name"] for entry in entries)
     return [
-        entry | {"name": f"{name}@{entry[digest]}" if names.count(name) > 1 else name}
-        for entry, name in zip(entries, names, strict=True)
+        entry | {"name": f"{entry['name']}@{entry[digest]}"} if times[entry["name"]] > 1 else entry for entry in entries
     ]
 
 
@@ -205,16 +196,14 @@ def _class_key(index: int, label: str) -> tuple[int, str]:
 def _held_out(judged: tuple[Judged, ...]) -> dict[str, Any]:
     """How the judges other than the model itself see one image: those that answered, and how they ranked it."""
     asked = [j for j in judged if j.held_out]
-    ranks = [
-        (j.verdict.rank, j.verdict.probability, j.relation) for j in asked if j.verdict and j.verdict.rank is not None
-    ]
+    seen = ranking(asked)
     return {
         "asked": len(asked),
-        "judges": len(ranks),
-        "top1": sum(rank == 1 for rank, _, _ in ranks),
-        "top5": sum(rank <= TOP for rank, _, _ in ranks),
-        "same_family": sum(stands == "same family" for _, _, stands in ranks),
-        "probability": mean([p for _, p, _ in ranks if p is not None and number(p) is not None]),
+        "judges": seen.n,
+        "top1": seen.first,
+        "top5": seen.among_top,
+        "same_family": sum(j.answered and j.relation == "same family" for j in asked),
+        "probability": seen.probability,
     }
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from classmodels.gallery import write_gallery
+from classmodels.gallery.units import record_of
 from classmodels.job.plan import Plan, Unit
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.units import Failure, Tally, do_units
 from classmodels.run.verdicts import judge_all
-from classmodels.store import Record, RunPlan, Store
-from classmodels.store.records import JudgeEntry, dump, gallery_prefix, parse, plan_key
+from classmodels.store import RunPlan, Store
+from classmodels.store.records import JudgeEntry, dump, gallery_prefix, plan_key
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def damaged(summary: RunPlan, store: Store) -> frozenset[str]:
     counts = _json(store, gallery_prefix(summary.job, summary.run12) + "gallery.json").get("counts")
     if not isinstance(counts, dict) or not counts.get("damaged"):
         return frozenset()
-    return frozenset(key for key in summary.records if (data := store.read(key)) and parse(Record, data) is None)
+    return frozenset(key for key in summary.records if (data := store.read(key)) and record_of(key, data) is None)
 
 
 def current_page(store: Store, summary: RunPlan) -> str | None:

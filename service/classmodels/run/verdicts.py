@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 
 from classmodels.errors import InputError, ModelError, StoreError
+from classmodels.gallery.units import record_of
 from classmodels.image import decode_png
 from classmodels.job.check import Judge
 from classmodels.job.plan import Plan, Task, Unit, by_task
@@ -17,7 +18,7 @@ from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.units import Failure, Tally, reason_of
 from classmodels.store import Record, Store, Verdict
-from classmodels.store.records import dump, parse, verdict_key, verdict_prefix
+from classmodels.store.records import dump, verdict_key, verdict_prefix
 
 log = logging.getLogger("classmodels")
 
@@ -94,7 +95,7 @@ def _judge(judge: Judge, units: list[Unit], store: Store, machine: Machine, prog
 def _image(unit: Unit, store: Store, classifier: Classifier) -> tuple[Record, np.ndarray]:
     """The unit's record, and its stored image as the judge's input. Raises ValueError where one is damaged."""
     data = store.read(unit.record_key)
-    record = parse(Record, data) if data is not None else None
+    record = record_of(unit.record_key, data) if data is not None else None
     advice = f"delete {store.locate(unit.record_key)} and run the job again to have it made anew"
     if record is None:
         raise ValueError(f"its record is damaged; {advice}")

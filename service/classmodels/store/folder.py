@@ -1,14 +1,22 @@
-"""A folder as a store: write to a temporary name, fsync, rename, fsync the folder; no reader ever sees half a file."""
+"""A folder as a store: write to a temporary name, fsync, rename, fsync the folder; no reader ever sees half a file.
 
+Symbolic links are followed as long as they stay in the folder: what lies elsewhere is neither read nor written.
+"""
+
+import contextlib
 import errno
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from classmodels.errors import StoreError
 
 _TEMPORARY = ".writing-"
+_ABANDONED = 3600.0
+"""Seconds after which a temporary file belongs to no writer any more: its process was killed."""
 
 
 class FolderStore:
@@ -17,11 +25,13 @@ class FolderStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).expanduser().absolute()
         self.uri = str(self.root)
+        self._ready: set[Path] = set()
+        self._making = threading.Lock()
 
     def write(self, key: str, data: bytes) -> None:
-        path = self._path(key)
+        path = self._path(key, follow=False)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -44,16 +54,25 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
             raise StoreError(f"cannot read {path}: {_reason(error)}") from error
 
     def list(self, prefix: str) -> Iterator[str]:
+        """All keys that begin with `prefix`, in order.
+
+        A linked folder is entered only where `prefix` goes through it; a link that leads out of the root is no key.
+        """
         top = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
         found: list[str] = []
         try:
             for folder, folders, files in os.walk(top, onerror=_raise):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 base = Path(folder).relative_to(self.root).as_posix()
-                found += [name if base == "." else f"{base}/{name}" for name in files if not name.startswith(".")]
+                for name in files:
+                    path = os.path.join(folder, name)
+                    if not name.startswith(".") and not (os.path.islink(path) and self._outside(path)):
+                        found.append(name if base == "." else f"{base}/{name}")
         except FileNotFoundError:
             return iter(())
         except OSError as error:
@@ -61,7 +80,7 @@ class FolderStore:
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self._path(key, follow=False)
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -70,10 +89,45 @@ class FolderStore:
     def locate(self, key: str) -> str:
         return str(self._path(key))
 
-    def _path(self, key: str) -> Path:
-        if key.startswith("/") or ".." in key.split("/") or "\0" in key:
+    def _path(self, key: str, *, follow: bool = True) -> Path:
+        """The path of `key`. Raises StoreError where that, links resolved, is not in the root.
+
+        follow: False where a link at the end of the path is not followed, but replaced or removed itself.
+        """
+        parts = key.split("/")
+        if key.startswith("/") or ".." in parts or "\0" in key:
             raise StoreError(f"the key {key!r} leaves the folder {self.root}")
-        return self.root / key
+        if "" in parts or "." in parts:
+            raise StoreError(f"the key {key!r} names no object: expected names with one slash between them")
+        try:
+            os.fsencode(key)
+        except UnicodeError as error:
+            raise StoreError(f"the key {key!r} cannot be a path here: {error}") from error
+        path = self.root / key
+        if outside := self._outside(path if follow else path.parent):
+            raise StoreError(f"the key {key!r} leaves the folder {self.root}: a symbolic link leads to {outside}")
+        return path
+
+    def _outside(self, path: str | Path) -> str | None:
+        """Where `path` really lies if that is not in the root, which may be a link itself; None if it is."""
+        real = os.path.realpath(path)
+        return None if Path(real).is_relative_to(os.path.realpath(self.root)) else real
+
+    def _make(self, folder: Path) -> None:
+        """Have `folder`, durably; the first time, clear away what killed writers left in it."""
+        with self._making:
+            if folder in self._ready and folder.is_dir():
+                return
+            missing, above = [], folder
+            while not above.exists():
+                missing.append(above)
+                above = above.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            for made in missing:
+                with contextlib.suppress(PermissionError):  # a folder one may enter and write to, but not read
+                    _fsync_folder(made.parent)
+            _clear(folder)
+            self._ready.add(folder)
 
 
 def _umask() -> int:
@@ -84,6 +138,15 @@ def _umask() -> int:
 
 # Read once at import, in one thread: asking for the umask means setting it.
 _UMASK = _umask()
+
+
+def _clear(folder: Path) -> None:
+    """Remove temporary files in `folder` that are too old to be somebody's; failing to is no failure of the write."""
+    with contextlib.suppress(OSError):
+        for entry in [e for e in os.scandir(folder) if e.name.startswith(_TEMPORARY)]:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < time.time() - _ABANDONED:
+                    os.unlink(entry.path)
 
 
 def _raise(error: OSError) -> None:

@@ -127,7 +127,7 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
     const values = [];
-    for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9; k += 1) values.push(Number((k * step).toPrecision(12)));
+    for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9 && values.length < 16; k += 1) values.push(Number((k * step).toPrecision(12)));
     return values;
   }
 
@@ -137,7 +137,7 @@
     const [width, height, left, right, top, bottom] = [460, 230, 46, 12, 10, 38];
     const scores = points.map(([, score]) => score);
     let [low, high] = [Math.min(...scores), Math.max(...scores)];
-    if (low === high) { low -= 1; high += 1; }
+    if (low === high) { const room = Math.max(1, Math.abs(low) / 100); low -= room; high += room; }
     const last = points[points.length - 1][0] || 1;
     const x = (step) => left + (step / last) * (width - left - right);
     const y = (score) => height - bottom - ((score - low) / (high - low)) * (height - top - bottom);
