@@ -209,6 +209,23 @@ def test_the_size_that_fails_is_named_with_the_networks_own_words():
         wrap(Linear(), InputSpec(size=(9, 8), mean=(0,) * 3, std=(1,) * 3))
 
 
+def test_a_network_that_draws_random_numbers_in_evaluation_is_noted():
+    state = torch.random.get_rng_state()
+    classifier = wrap(Linear(returns=lambda s: nn.functional.dropout(s, training=True)), SMALL)
+    assert not classifier.deterministic
+    assert "not deterministic" in classifier.notes[0]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    steady = wrap(nn.Sequential(Linear(), nn.Dropout()), SMALL)
+    assert steady.deterministic
+    assert steady.notes == ()
+
+
+def test_scores_that_are_nan_in_both_runs_are_no_difference():
+    net = Linear(3)
+    net.fc.bias.data[1] = float("nan")
+    assert wrap(net, SMALL).deterministic
+
+
 def test_only_modules_are_wrapped():
     with pytest.raises(InputError, match="found a function"):
         wrap(lambda x: x, SMALL)

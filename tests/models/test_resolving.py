@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from classmodels.errors import ModelError
 from classmodels.models.classifier import load
 from classmodels.models.resolve import digest_code, digest_state, resolve
-from classmodels.models.spec import FieldError, InputSpec, ModelSpec
+from classmodels.models.sources import Description, check_factory
+from classmodels.models.spec import FieldError, InputSpec, ModelSpec, Source
 
 NET = """
 from torch import nn
@@ -184,6 +186,52 @@ def test_labels_that_do_not_fit_the_network_are_found_when_it_is_loaded(job, tmp
     (tmp_path / "labels.txt").write_text("a\nb\n")
     with pytest.raises(FieldError, match="3 classes and 2 labels"):
         load(job())
+
+
+@pytest.mark.parametrize("content", ["other weights", "half of them", None])
+def test_a_checkpoint_that_changed_since_it_was_resolved_is_refused(job, tmp_path, content):
+    resolved = job()
+    assert load(resolved)
+    path = tmp_path / "w.pth"
+    if content == "other weights":
+        torch.save(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).state_dict(), path)
+    elif content is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ModelError, match=r"model net: checkpoint .*w\.pth changed since the job began"):
+        load(resolved)
+
+
+def test_code_that_changed_since_it_was_resolved_is_refused(job, tmp_path):
+    resolved = job()
+    (tmp_path / "src" / "my_job_net.py").write_text(NET + "\n")
+    with pytest.raises(ModelError, match="code of its factory my_job_net:make changed since the job began"):
+        load(resolved)
+    (tmp_path / "src" / "my_job_net.py").write_text(NET)
+    assert load(resolved)
+
+
+def test_a_known_digest_of_the_code_is_not_taken_again(job, tmp_path, monkeypatch):
+    digest, reads = digest_code(tmp_path / "src"), []
+    for module in ("user_code", "resolve"):
+        monkeypatch.setattr(f"classmodels.models.{module}.digest_code", lambda code: reads.append(code) or digest)
+    for _ in range(3):
+        check_factory(Source(factory="my_job_net:make"), tmp_path / "src", digest)
+        job(code_sha256=digest)
+        job(code_sha256=digest, checkpoint=None)
+    assert reads == []
+    load(job(code_sha256=digest))  # time has gone by
+    assert reads == [tmp_path / "src"]
+
+
+def test_labels_of_a_source_that_no_terminal_should_see_are_refused(job, monkeypatch):
+    known = Description(InputSpec(), ("a", "b\x1b[2J"), 2, "net", {})
+    monkeypatch.setattr("classmodels.models.sources.describe", lambda spec, base: known)
+    with pytest.raises(FieldError, match=r"give `labels`: label 1 holds the character #x001b") as caught:
+        job(labels=None)
+    assert caught.value.field == ("labels",)
+    assert job().labels == ("a", "b", "c")
 
 
 def test_a_resolved_job_loads(job):

@@ -14,6 +14,7 @@ from classmodels.errors import ModelError
 from classmodels.models import torchvision_compat
 from classmodels.models.classifier import load
 from classmodels.models.resolve import resolve
+from classmodels.models.sources import describe
 from classmodels.models.spec import FieldError, ModelSpec
 from classmodels.models.torchvision_compat import import_torchvision
 
@@ -405,3 +406,69 @@ def test_a_transformers_folder_without_a_head_is_refused(tmp_path, vit):
     (tmp_path / "headless" / "config.json").write_text(json.dumps(config))
     with pytest.raises(FieldError, match=r"lacks 2 weights of an image classifier: classifier.bias"):
         resolve(spec(source={"transformers": "headless"}, input=SMALL), tmp_path, None, None)
+
+
+REMOTE = """
+from pathlib import Path
+import transformers
+from torch import nn
+Path(r"CANARY").touch()
+
+class Config(transformers.PretrainedConfig):
+    model_type = "my-own"
+
+class Net(transformers.PreTrainedModel):
+    config_class = Config
+    def __init__(self, config):
+        super().__init__(config)
+        self.fc = nn.Linear(3 * 16 * 12, 2)
+        self.post_init()
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+"""
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A transformers folder whose config.json names code beside it."""
+    pytest.importorskip("transformers", exc_type=ImportError)
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "own"
+    folder.mkdir()
+    names = {"AutoConfig": "net.Config", "AutoModelForImageClassification": "net.Net"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "my-own", "auto_map": names}))
+    (folder / "net.py").write_text(REMOTE.replace("CANARY", str(tmp_path / "canary")))
+    from safetensors.torch import save_file
+
+    save_file(
+        {"fc.weight": torch.ones(2, 576), "fc.bias": torch.zeros(2)}, folder / "model.safetensors", {"format": "pt"}
+    )
+    return folder
+
+
+@pytest.mark.parametrize("checkpoint", [None, "own/model.safetensors"])
+@pytest.mark.parametrize("value", [None, False, "true", 1])
+def test_code_that_a_config_names_does_not_run(tmp_path, remote, checkpoint, value):
+    kwargs = {} if value is None else {"trust_remote_code": value}
+    source = {"transformers": "own", "kwargs": kwargs}
+    with pytest.raises(FieldError, match=r"which is not run; .*trust_remote_code: true"):
+        load(resolve(spec(source=source, checkpoint=checkpoint, input=SMALL), tmp_path, None, None))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_code_that_the_job_trusts_runs_and_counts(tmp_path, remote):
+    source = {"transformers": "own", "kwargs": {"trust_remote_code": True}}
+    fields = {"source": source, "checkpoint": "own/model.safetensors", "input": SMALL}
+    resolved = resolve(spec(**fields), tmp_path, None, None)
+    assert load(resolved).classes == 2
+    (remote / "net.py").write_text((remote / "net.py").read_text() + "\n")
+    assert resolve(spec(**fields), tmp_path, None, None).model12 != resolved.model12
+    with pytest.raises(ModelError, match="its transformers own changed since the job began"):
+        load(resolved)
+
+
+def test_what_a_config_calls_its_type_is_a_plain_name(tmp_path, vit):
+    path = tmp_path / "vit" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "v\x1b[2Jit"}))
+    assert describe(spec(source={"transformers": "vit"}), tmp_path).family == "vit"

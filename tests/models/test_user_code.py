@@ -100,15 +100,15 @@ def test_a_factory_that_cannot_be_imported_blames_itself_in_one_sentence(tmp_pat
         my_needs="import not_there",
     )
     with pytest.raises(FieldError, match=said) as caught:
-        check_factory(Source(factory=factory), tmp_path, code)
+        check_factory(Source(factory=factory), code)
     assert caught.value.field == ("source", "factory")
     assert "\n" not in str(caught.value)
 
 
 def test_checking_a_factory_does_not_call_it(tmp_path):
     code = folder(tmp_path, my_net="def make():\n    raise SystemExit('called')")
-    check_factory(Source(factory="my_net:make"), tmp_path, code)
-    check_factory(Source(torchvision="resnet18"), tmp_path, None)
+    check_factory(Source(factory="my_net:make"), code)
+    check_factory(Source(torchvision="resnet18"), None)
 
 
 def test_the_digest_of_code_is_of_names_and_contents_only(tmp_path):
@@ -132,7 +132,7 @@ def test_the_digest_of_code_is_of_names_and_contents_only(tmp_path):
 
 def test_code_that_is_no_folder_or_wheel_is_refused(tmp_path, monkeypatch):
     (tmp_path / "text").write_text("x")
-    monkeypatch.setattr("classmodels.models.user_code._MAX_DIGESTED", 2)
+    monkeypatch.setattr("classmodels.models.folders.MAX_ENTRIES", 2)
     for path, said in [
         (tmp_path / "none", "does not exist"),
         (tmp_path / "text", "no wheel"),
@@ -188,3 +188,135 @@ def test_paths_that_an_import_adds_stay(tmp_path, monkeypatch):
     assert sys.path[-1] == "/added/by/an/import"
     assert str(tmp_path) not in sys.path
     sys.path.remove("/added/by/an/import")
+
+
+def digest(factory="my_net:make", code=None):
+    return digest_factory(factory, code, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("import my_layers", "my_layers"),
+        ("from my_layers import conv", "my_layers"),
+        ("def make():\n    from my_layers import conv", "my_layers"),
+        ("import importlib\nlayers = importlib.import_module('my_layers')", "my_layers"),
+        ("try:\n    import my_layers as layers\nexcept ImportError:\n    pass", "my_layers"),
+        ("import my_first", "my_layers"),
+        ("import my_whole.net", "my_whole__slash__other"),
+        ("from my_open import part", "my_open__slash__part"),
+        ("from my_open.deep import part", "my_open__slash__deep__slash__part"),
+        ("import my_open.relative", "my_open__slash__part"),
+    ],
+)
+def test_what_a_factory_in_the_working_directory_imports_from_beside_it_counts(tmp_path, text, path):
+    beside = {
+        "my_layers": "import my_net",  # a circle
+        "my_first": "import json, torch, my_not_there\nimport my_layers",
+        "my_whole__slash____init__": "",
+        "my_whole__slash__net": "",
+        "my_whole__slash__other": "",
+        "my_open__slash__part": "",
+        "my_open__slash__relative": "from . import part",
+        "my_open__slash__deep__slash__part": "",
+    }
+    folder(tmp_path, "work", **beside, my_net=text)
+    first = digest()
+    (tmp_path / "work" / "my_open" / "weights.bin").write_bytes(b"not code")
+    folder(tmp_path, "work", my_unrelated="x = 1")
+    assert digest() == first
+    folder(tmp_path, "work", **{path: beside[path] + "\nx = 2"})
+    assert digest() != first
+
+
+def test_installed_packages_below_the_working_directory_do_not_count(tmp_path):
+    root = folder(tmp_path, "work", my_net="import my_layers, my_dependency\n", my_layers="")
+    site = ".venv__slash__lib__slash__python3__slash__site-packages__slash__my_dependency"
+    folder(tmp_path, "work", **{site: "x = 1"})
+    sys.path.append(str(root / ".venv" / "lib" / "python3" / "site-packages"))
+    try:
+        first = digest()
+        folder(tmp_path, "work", **{site: "x = 2"})
+        assert digest() == first
+    finally:
+        sys.path.pop()
+
+
+def test_the_digest_does_not_depend_on_what_was_imported_before(tmp_path):
+    text = "import sys\nsys.path.insert(0, 'hidden')\nimport my_hidden, my_layers\nmake = dict\n"
+    folder(tmp_path, "work", my_net=text, my_layers="x = 1", hidden__slash__my_hidden="")
+    first = digest()
+    before = list(sys.path)
+    try:
+        import_factory("my_net:make", None)
+        assert "my_layers" in sys.modules
+        assert digest() == first
+        sys.path[:] = before
+        other = folder(tmp_path, "elsewhere", my_layers="x = 2")
+        assert import_factory("my_layers:__name__.upper", other)() == "MY_LAYERS"
+        assert digest() == first
+    finally:
+        sys.path[:] = before
+
+
+def test_the_same_files_in_another_folder_have_the_same_digest(tmp_path, monkeypatch):
+    digests = set()
+    for name in ("work", "another"):
+        monkeypatch.chdir(folder(tmp_path, name, my_net="import my_layers", my_layers="x = 1"))
+        digests.add(digest())
+    assert len(digests) == 1
+
+
+def test_code_that_imports_from_the_working_directory_counts_both(tmp_path):
+    code = folder(tmp_path, my_net="import my_layers", my_inner="")
+    assert digest(code=code) == digest_code(code)
+    folder(tmp_path, "work", my_layers="x = 1")
+    first = digest(code=code)
+    folder(tmp_path, "work", my_layers="x = 2")
+    second = digest(code=code)
+    folder(tmp_path, my_inner="x = 3")
+    assert len({first, second, digest(code=code), digest_code(code)}) == 4
+
+
+@pytest.mark.parametrize("place", ["work", "src"])
+def test_an_edited_module_that_a_factory_imports_is_imported_again(tmp_path, place):
+    code = tmp_path / "src" if place == "src" else None
+    folder(tmp_path, place, my_net="from my_layers import value\ndef make():\n    return value", my_layers="value = 1")
+    assert import_factory("my_net:make", code)() == 1
+    folder(tmp_path, place, my_layers="value = 22")
+    assert import_factory("my_net:make", code)() == 22
+
+
+def test_a_module_of_the_same_name_in_another_jobs_folder_is_not_taken_for_it(tmp_path):
+    for name, value in (("a", 1), ("b", 2)):
+        code = folder(tmp_path, name, my_open__slash__net=f"make = lambda: {value}", my_layers=f"value = {value}")
+        assert import_factory("my_open.net:make", code)() == value
+        code = folder(tmp_path, name, my_net="from my_layers import value\ndef make():\n    return value")
+        assert import_factory("my_net:make", code)() == value
+
+
+def test_links_to_folders_count_as_what_they_lead_to(tmp_path):
+    shared = folder(tmp_path, "shared", net="x = 1", deep__slash__more="y = 1")
+    code, copy = folder(tmp_path, my_net=""), folder(tmp_path, "copy", my_net="")
+    (code / "linked").symlink_to(shared)
+    folder(tmp_path, "copy", linked__slash__net="x = 1", linked__slash__deep__slash__more="y = 1")
+    first = digest_code(code)
+    assert first == digest_code(copy)
+    folder(tmp_path, "shared", deep__slash__more="y = 2")
+    assert digest_code(code) != first
+
+
+def test_links_in_a_circle_end(tmp_path, monkeypatch):
+    code = folder(tmp_path, my_net="", inner__slash__more="")
+    (code / "inner" / "loop").symlink_to(code)
+    first = digest_code(code)
+    (code / "inner" / "loop").unlink()
+    (code / "inner" / "loop").symlink_to(code / "inner")
+    assert digest_code(code) != first
+    for number in range(9):  # each leads to all the others: 9! ways
+        folder(tmp_path, f"ring__slash__{number}".replace("__slash__", "/"), net="")
+    for number in range(9):
+        for other in range(9):
+            (tmp_path / "ring" / str(number) / f"to{other}").symlink_to(tmp_path / "ring" / str(other))
+    with pytest.raises(FieldError, match="more than 20,000 files"):
+        digest_code(tmp_path / "ring")

@@ -213,7 +213,7 @@ class _Check:
                 continue
             names[index] = spec.name
             if spec.source.kind == "factory":
-                self._try(index, spec, partial(check_factory, spec.source, self.base, folder))
+                self._try(index, spec, partial(check_factory, spec.source, folder, digest))
             model = self._try(index, spec, partial(resolve, spec, self.base, folder, digest))
             if model is not None:
                 models.append(model)

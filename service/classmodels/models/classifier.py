@@ -13,11 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from classmodels.errors import InputError, ModelError
+from classmodels.errors import ClassmodelsError, InputError, ModelError
 from classmodels.models import sources, weights
 from classmodels.models.fit import fit, fit_transformers
 from classmodels.models.outputs import describe_scores, extract
-from classmodels.models.resolve import ResolvedModel, digest_identity, digest_state
+from classmodels.models.resolve import ResolvedModel, check_checkpoint, check_source, digest_identity, digest_state
 from classmodels.models.spec import FieldError, InputSpec
 from classmodels.models.user_code import first_line, importable
 
@@ -29,7 +29,8 @@ class Classifier:
     """A frozen network with its preprocessing, head and labels.
 
     classes counts what can be ascended: the network's outputs, or 2 for a binary head. labels is None where no
-    names are known. resolved is None for a module that was wrapped in memory.
+    names are known. resolved is None for a module that was wrapped in memory. deterministic is False where two runs
+    on the same images gave scores that differ in any bit.
     """
 
     net: nn.Module
@@ -82,15 +83,21 @@ def load(resolved: ResolvedModel) -> Classifier:
     """Build the network on the CPU, load its weights, freeze it and probe it.
 
     Raises FieldError (a field of the job does not fit the network) or ModelError (the checkpoint or the network
-    cannot be used); both name the model.
+    cannot be used, or is not the one that was resolved); both name the model.
     """
     spec = resolved.spec
     notes = list(resolved.notes)
+    code_sha256 = check_source(resolved)
     with importable(resolved.code):  # a network may import more of its code when it first runs
-        network = sources.build(spec, resolved.base, resolved.code)
+        network = sources.build(spec, resolved.base, resolved.code, code_sha256)
         if resolved.checkpoint is not None:
             fitted = fit_transformers if spec.source.transformers else fit
-            notes += weights.load_into(network, resolved.checkpoint, spec.select, spec.name, fitted)
+            try:
+                notes += weights.load_into(network, resolved.checkpoint, spec.select, spec.name, fitted)
+            except ClassmodelsError:
+                check_checkpoint(resolved)  # half written, it fails in some way of its own
+                raise
+            check_checkpoint(resolved)
         elif not spec.source.program and digest_state(network) != resolved.checkpoint_sha256:
             raise ModelError(
                 f"model {spec.name}: its source makes other weights each time it is called; save them and name the "
@@ -191,7 +198,7 @@ def _plain_script(net: nn.Module) -> contextlib.AbstractContextManager[None]:
 
 
 def _probe(classifier: Classifier, device: torch.device, labels_are_given: bool) -> None:
-    """Run two noise images through, forward and backward; set `classes`; complete `labels` and `notes`."""
+    """Run two noise images through, forward (twice) and backward; set or complete what only the network tells."""
     height, width = classifier.input.size
     shape = (2, classifier.input.channels, height, width)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -199,7 +206,9 @@ def _probe(classifier: Classifier, device: torch.device, labels_are_given: bool)
     who = f"model {classifier.name}"
     head, classifier.head = classifier.head, "softmax"  # the network's own scores first, the head after
     try:
-        with torch.enable_grad():
+        # Twice, and with the same settings: a network may draw random numbers in evaluation too.
+        with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            before = classifier.logits(x).detach()
             scores = classifier.logits(x)
     except InputError:
         raise
@@ -223,6 +232,12 @@ def _probe(classifier: Classifier, device: torch.device, labels_are_given: bool)
     if not finite.any():
         raise ModelError(f"{who}: every score of two noise images is NaN or infinite; its weights are unusable")
     notes = [*classifier.notes, *_check_gradient(who, scores[:, finite], x)]
+    classifier.deterministic = torch.equal(before.view(torch.int32), scores.detach().view(torch.int32))
+    if not classifier.deterministic:
+        notes.append(
+            "the network is not deterministic: the same images get other scores each time, so that its class models "
+            "cannot be made again exactly"
+        )
     if head == "softmax" and count == 1:
         notes.append("the network returns one score, whose softmax is always 1: use head: binary")
     looks = describe_scores(scores.detach()) if head == "softmax" else None

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from classmodels.models.rebuild import CorruptError
+from classmodels.models.shown import listed, shown
 from classmodels.models.spec import FieldError
 from classmodels.models.user_code import first_line
 
-_SHOWN = 5
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _COUNTERS = re.compile(r"(?:^|\.)(?:total_ops|total_params)$")  # what profilers leave in state dicts
 _AVERAGES = re.compile(r"ema|teacher|momentum|target|swa|averag", re.IGNORECASE)
@@ -34,31 +34,30 @@ def fit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     prefix, inner = _aligned(state, wanted)
     notes = []
     if prefix:
-        notes.append(f"prefix {_shown(prefix)} stripped from the names of the weights")
+        notes.append(f"prefix {shown(prefix)} stripped from the names of the weights")
     outside = [name for name in state if not _WRAPPERS.sub("", name).startswith(prefix)]
     if outside:
-        notes.append(f"{len(outside)} weights outside {_shown(prefix)} ignored: {_listed(outside)}")
+        notes.append(f"{len(outside)} weights outside {shown(prefix)} ignored: {listed(outside)}")
     counters = [name for name in inner if _COUNTERS.search(name) and name not in wanted]
     for name in counters:
         del inner[name]
 
-    wrong = []
+    wrong: dict[str, str] = {}
     for name in [name for name in inner if name in wanted]:
         problem = _misfit(inner[name], wanted[name])
         if problem:
-            wrong.append(f"{_shown(name)} {problem}")
+            wrong[name] = f"{shown(name)} {problem}"
             del inner[name]
     missing, unexpected = _copied(network, inner, wanted, bool(wrong))
-    refused = {line.partition(" ")[0] for line in wrong}
-    missing = [name for name in missing if _shown(name) not in refused and not name.endswith("num_batches_tracked")]
+    missing = [name for name in missing if name not in wrong and not name.endswith("num_batches_tracked")]
     if missing or unexpected or wrong:
         parts = []
         if missing:
-            parts.append(f"{len(missing)} of the network's {len(wanted)} weights are missing ({_listed(missing)})")
+            parts.append(f"{len(missing)} of the network's {len(wanted)} weights are missing ({listed(missing)})")
         if unexpected:
-            parts.append(f"{len(unexpected)} are unexpected ({_listed(unexpected)})")
+            parts.append(f"{len(unexpected)} are unexpected ({listed(unexpected)})")
         if wrong:
-            parts.append(f"{len(wrong)} have another shape or type ({_listed(wrong)})")
+            parts.append(f"{len(wrong)} have another shape or type ({listed(list(wrong.values()))})")
         raise CorruptError(f"it fits another network than this {type(network).__name__}: " + "; ".join(parts))
 
     broken = [
@@ -67,7 +66,7 @@ def fit(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all()
     ]
     if broken:
-        notes.append(f"{len(broken)} weights hold NaN or infinity: {_listed(broken)}")
+        notes.append(f"{len(broken)} weights hold NaN or infinity: {listed(broken)}")
     return notes
 
 
@@ -109,7 +108,7 @@ def _aligned(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> tuple[st
     inner = {name[len(prefix) :]: value for name, value in plain.items() if name.startswith(prefix)}
     metadata = getattr(state, "_metadata", None)
     if metadata is not None:
-        inner = _Versioned(inner)
+        inner = Versioned(inner)
         root = prefix.rstrip(".")
         inner._metadata = {
             "" if key == root else key[len(prefix) :]: versions
@@ -126,16 +125,18 @@ def _chosen(votes: Counter[str], whole: int) -> str:
     )
     plain = [prefix for prefix in best if not _AVERAGES.search(prefix)]
     if len(plain) > 1 and most == _FITS * whole:
-        names = ", ".join(_shown(prefix.rstrip(".")) for prefix in plain[:8])
+        names = ", ".join(shown(prefix.rstrip(".")) for prefix in plain[:8])
         raise FieldError(f"several networks in it fit: {names}; choose one with `select`", "select")
     return (plain or best)[0]
 
 
-class _Versioned(dict[str, Tensor]):
-    _metadata: dict[str, Any]
+class Versioned(dict[str, Tensor]):
+    """A state dict with the versions of its modules' layouts, where load_state_dict reads them."""
 
-    def copy(self) -> "_Versioned":
-        result = _Versioned(self)
+    _metadata: Mapping[str, Any]
+
+    def copy(self) -> "Versioned":
+        result = Versioned(self)
         result._metadata = self._metadata
         return result
 
@@ -169,12 +170,3 @@ def _copied(
         said = lines[1] if len(lines) > 1 else first_line(error)
         raise CorruptError(f"it cannot be loaded into this {type(network).__name__}: {said}") from error
     return list(result.missing_keys), list(result.unexpected_keys)
-
-
-def _shown(name: str) -> str:
-    return re.sub(r"[^\x21-\x7e]", "?", name[:100])
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(name if " " in name else _shown(name) for name in names[:_SHOWN]) + more

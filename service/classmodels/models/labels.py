@@ -19,6 +19,8 @@ IMAGENET = "imagenet-1k"
 MAX_BYTES = 10_000_000
 MAX_LABELS = 1_000_000
 MAX_LENGTH = 1_000
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+"""No name of a class holds one. Terminals obey some of them, and lone surrogates cannot be written as UTF-8."""
 _WORDNET_ID = re.compile(r"^n\d{8}[\s:,]+")
 
 
@@ -53,11 +55,21 @@ def load_labels(spec: str, base: Path) -> list[str]:
         raise InputError(f"labels {path} is empty: expected one label a line, or JSON")
     if len(labels) > MAX_LABELS:
         raise InputError(f"labels {path} holds {len(labels):,} labels: expected at most {MAX_LABELS:,}")
+    check_labels(labels, f"labels {path}")
+    return labels
+
+
+def check_labels(labels: Sequence[str], source: str) -> None:
+    """Refuse labels that are empty, too long, or hold control characters or lone surrogates.
+
+    Raises InputError that begins with `source` and names the index.
+    """
     for index, label in enumerate(labels):
         if not label or len(label) > MAX_LENGTH:
             found = "is empty" if not label else f"has {len(label):,} characters"
-            raise InputError(f"labels {path}: label {index} {found}; expected 1 to {MAX_LENGTH:,} characters")
-    return labels
+            raise InputError(f"{source}: label {index} {found}; expected 1 to {MAX_LENGTH:,} characters")
+        if control := CONTROL.search(label):
+            raise InputError(f"{source}: label {index} holds {_named(control)}, expected none such")
 
 
 def find_class(name: str, labels: Sequence[str]) -> int:
@@ -125,9 +137,16 @@ def _parse(text: str, path: Path) -> list[str]:
     lines = [line.strip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
+    for number, line in enumerate(lines, 1):
+        if control := CONTROL.search(line):
+            raise InputError(f"labels {path}: line {number} holds {_named(control)}, expected none such")
     if lines and all(_WORDNET_ID.match(line) for line in lines):
         lines = [_WORDNET_ID.sub("", line) for line in lines]
     return lines
+
+
+def _named(control: re.Match[str]) -> str:
+    return f"the character #x{ord(control[0]):04x}"
 
 
 def _from_json(value: Any, path: Path) -> list[str]:

@@ -96,18 +96,39 @@ def describe_transformers(source: Source, folder: Path) -> Known:
     if names and classes != len(names):
         names = None
     family = config.get("model_type")
-    return shape, names, classes, family if isinstance(family, str) else folder.name
+    if not isinstance(family, str) or not re.fullmatch(r"[\w.-]{1,64}", family):
+        family = folder.name
+    return shape, names, classes, family
+
+
+def trusts_code(source: Source) -> bool:
+    """Whether the job says that the code beside a config.json may run."""
+    return source.kwargs.get("trust_remote_code") is True
 
 
 def build_transformers(source: Source, base: Path, own_weights: bool) -> "nn.Module":
     """The network of a local folder or cached repository, with its own weights or (False) random ones."""
     transformers = _optional("transformers")
     folder = transformers_folder(source, base)
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **source.kwargs)
+    # A config.json can name code to run. It is data: only the job can say that this code is trusted.
+    trusted = {"trust_remote_code": trusts_code(source)}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **{**source.kwargs, **trusted})
+    except ValueError as error:
+        if trusts_code(source) or "trust_remote_code" not in str(error):
+            raise
+        raise FieldError(
+            f"transformers {source.transformers}: its config.json names code, which is not run; if you trust "
+            "that code, say kwargs: {trust_remote_code: true}",
+            "source",
+            "transformers",
+        ) from error
     auto = transformers.AutoModelForImageClassification
     if not own_weights:
-        return auto.from_config(config)
-    network, info = auto.from_pretrained(folder, config=config, local_files_only=True, output_loading_info=True)
+        return auto.from_config(config, **trusted)
+    network, info = auto.from_pretrained(
+        folder, config=config, local_files_only=True, output_loading_info=True, **trusted
+    )
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise FieldError(

@@ -16,6 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Inner = Callable[[bytes], Any] | None
+"""Reads a whole torch file that lies within a pickle; None where none may."""
+
+Rule = Callable[[tuple[Any, ...], Inner], Any]
+
 
 class CorruptError(Exception):
     """A file is truncated, malformed or hostile. The message continues a sentence that begins with its name."""
@@ -110,13 +115,13 @@ def strided(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor | Place
     return storage.values.as_strided(size, stride, offset)
 
 
-def _tensor_v2(arguments: tuple[Any, ...], nested: int) -> Any:
+def _tensor_v2(arguments: tuple[Any, ...], inner: Inner) -> Any:
     if len(arguments) > 6 and arguments[6]:  # a conjugated or negated view
         return Placeholder("torch", "Tensor")
     return strided(*arguments[:4])
 
 
-def _tensor_v3(arguments: tuple[Any, ...], nested: int) -> Any:
+def _tensor_v3(arguments: tuple[Any, ...], inner: Inner) -> Any:
     storage, offset, size, stride = arguments[:4]
     dtype = _DTYPES.get(arguments[6].name) if isinstance(arguments[6], Placeholder) else None
     if dtype is None or not isinstance(storage, Storage) or storage.values is None:
@@ -126,14 +131,14 @@ def _tensor_v3(arguments: tuple[Any, ...], nested: int) -> Any:
     return strided(Storage(whole.view(dtype)), offset, size, stride)
 
 
-def _typed(arguments: tuple[Any, ...], nested: int) -> Any:
+def _typed(arguments: tuple[Any, ...], inner: Inner) -> Any:
     # A tensor with attributes, or of a subclass: (function, class, its arguments, state).
     function = arguments[0]
     rule = _TENSORS.get(function.name) if isinstance(function, Placeholder) else None
-    return rule(arguments[2], nested) if rule else Placeholder("torch", "Tensor")
+    return rule(arguments[2], inner) if rule else Placeholder("torch", "Tensor")
 
 
-def _from_numpy(arguments: tuple[Any, ...], nested: int) -> Any:
+def _from_numpy(arguments: tuple[Any, ...], inner: Inner) -> Any:
     data, dtype = arguments[0], arguments[1]
     wanted = _DTYPES.get(dtype.name) if isinstance(dtype, Placeholder) else None
     if not isinstance(data, np.ndarray) or wanted is None:
@@ -141,13 +146,11 @@ def _from_numpy(arguments: tuple[Any, ...], nested: int) -> Any:
     return torch.from_numpy(data.copy()).to(wanted)
 
 
-def _stored(arguments: tuple[Any, ...], nested: int) -> Any:
+def _stored(arguments: tuple[Any, ...], inner: Inner) -> Any:
     # A tensor pickled without torch.save carries its storage as a whole torch file of its own.
-    from classmodels.models.torch_file import read_bytes
-
-    if nested or not isinstance(arguments[0], bytes):
+    if inner is None or not isinstance(arguments[0], bytes):
         raise CorruptError("it holds torch files inside torch files")
-    return read_bytes(arguments[0], nested=1)[0]
+    return inner(arguments[0])
 
 
 def _array(data: Any, dtype: NumpyDtype, shape: Any, order: Any) -> np.ndarray[Any, Any]:
@@ -163,14 +166,14 @@ def _array(data: Any, dtype: NumpyDtype, shape: Any, order: Any) -> np.ndarray[A
     return array if kind.isnative else array.astype(kind.newbyteorder("="))
 
 
-def _frombuffer(arguments: tuple[Any, ...], nested: int) -> Any:
+def _frombuffer(arguments: tuple[Any, ...], inner: Inner) -> Any:
     data, dtype, shape, order = arguments
     if not isinstance(dtype, NumpyDtype):
         return Placeholder("numpy", "ndarray")
     return _array(bytes(data) if isinstance(data, bytearray) else data, dtype, shape, order)
 
 
-def _numpy_dtype(arguments: tuple[Any, ...], nested: int) -> Any:
+def _numpy_dtype(arguments: tuple[Any, ...], inner: Inner) -> Any:
     code = arguments[0]
     known = isinstance(code, str) and re.fullmatch(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16)|\?)", code)
     return (
@@ -178,15 +181,15 @@ def _numpy_dtype(arguments: tuple[Any, ...], nested: int) -> Any:
     )
 
 
-def _numpy_scalar(arguments: tuple[Any, ...], nested: int) -> Any:
+def _numpy_scalar(arguments: tuple[Any, ...], inner: Inner) -> Any:
     dtype, data = (*arguments, None)[:2]
     if not isinstance(dtype, NumpyDtype):
         return Placeholder("numpy", "generic")
     return _array(data, dtype, (), "C").item()
 
 
-def _mapping(made: Callable[[], Any]) -> Callable[[tuple[Any, ...], int], Any]:
-    def rule(arguments: tuple[Any, ...], nested: int) -> Any:
+def _mapping(made: Callable[[], Any]) -> Rule:
+    def rule(arguments: tuple[Any, ...], inner: Inner) -> Any:
         result = made()
         given = arguments[0] if arguments else ()
         pairs = given.items() if isinstance(given, dict) else given if isinstance(given, list | tuple) else ()
@@ -198,8 +201,8 @@ def _mapping(made: Callable[[], Any]) -> Callable[[tuple[Any, ...], int], Any]:
     return rule
 
 
-def _collected(made: Callable[[Any], Any]) -> Callable[[tuple[Any, ...], int], Any]:
-    def rule(arguments: tuple[Any, ...], nested: int) -> Any:
+def _collected(made: Callable[[Any], Any]) -> Rule:
+    def rule(arguments: tuple[Any, ...], inner: Inner) -> Any:
         given = arguments[0] if arguments else ()
         if not isinstance(given, list | tuple | set | frozenset):
             return Placeholder("builtins", made.__name__)
@@ -208,14 +211,14 @@ def _collected(made: Callable[[Any], Any]) -> Callable[[tuple[Any, ...], int], A
     return rule
 
 
-def _encoded(arguments: tuple[Any, ...], nested: int) -> Any:
+def _encoded(arguments: tuple[Any, ...], inner: Inner) -> Any:
     text, encoding = (*arguments, "latin1")[:2]
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         return Placeholder("_codecs", "encode")
     return text.encode("latin-1")
 
 
-def _bytes(arguments: tuple[Any, ...], nested: int) -> Any:
+def _bytes(arguments: tuple[Any, ...], inner: Inner) -> Any:
     given = arguments[0] if arguments else b""
     if isinstance(given, str) and len(arguments) > 1:
         return given.encode("latin-1")
@@ -245,16 +248,16 @@ _STORAGES = {
     "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
 }
-_TENSORS: dict[str, Callable[[tuple[Any, ...], int], Any]] = {
-    "_rebuild_tensor": lambda arguments, nested: strided(*arguments[:4]),
+_TENSORS: dict[str, Rule] = {
+    "_rebuild_tensor": lambda arguments, inner: strided(*arguments[:4]),
     "_rebuild_tensor_v2": _tensor_v2,
     "_rebuild_tensor_v3": _tensor_v3,
-    "_rebuild_parameter": lambda arguments, nested: arguments[0],
-    "_rebuild_parameter_with_state": lambda arguments, nested: arguments[0],
+    "_rebuild_parameter": lambda arguments, inner: arguments[0],
+    "_rebuild_parameter_with_state": lambda arguments, inner: arguments[0],
     "_rebuild_device_tensor_from_numpy": _from_numpy,
     "_rebuild_xla_tensor": _from_numpy,
 }
-RULES: dict[tuple[str, str], Callable[[tuple[Any, ...], int], Any]] = {
+RULES: dict[tuple[str, str], Rule] = {
     **{("torch._utils", name): rule for name, rule in _TENSORS.items()},
     ("torch._tensor", "_rebuild_from_type_v2"): _typed,
     ("torch.storage", "_load_from_bytes"): _stored,
@@ -267,7 +270,7 @@ RULES: dict[tuple[str, str], Callable[[tuple[Any, ...], int], Any]] = {
     **{
         (f"numpy.{core}.multiarray", name): rule
         for core in ("core", "_core")
-        for name, rule in (("scalar", _numpy_scalar), ("_reconstruct", lambda arguments, nested: Pending()))
+        for name, rule in (("scalar", _numpy_scalar), ("_reconstruct", lambda arguments, inner: Pending()))
     },
     **{(f"numpy.{core}.numeric", "_frombuffer"): _frombuffer for core in ("core", "_core")},
     **{
@@ -284,4 +287,4 @@ RULES: dict[tuple[str, str], Callable[[tuple[Any, ...], int], Any]] = {
         )
     },
 }
-"""What REDUCE makes, by (module, name). Each rule takes the decoded arguments and the depth of nested torch files."""
+"""What REDUCE makes, by (module, name). Each rule takes the decoded arguments and the reader of torch files within."""

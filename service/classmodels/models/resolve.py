@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmodels.errors import InputError
+from classmodels.errors import InputError, ModelError
 from classmodels.models import checkpoints, sources
-from classmodels.models.labels import load_labels
+from classmodels.models.labels import check_labels, load_labels
 from classmodels.models.spec import FieldError, InputSpec, ModelSpec
 from classmodels.models.user_code import digest_code, digest_factory
 
@@ -63,8 +63,10 @@ def resolve(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | N
             "[height, width]), mean and std (a number for each channel)",
             "input",
         )
-    labels = known.labels if spec.labels is None else _labels(spec, base)
+    labels = _labels(spec, base, known.labels)
     classes = known.classes if labels is None else len(labels)
+    if source.factory and code is not None and code_sha256 is None:
+        code_sha256 = digest_code(code)
     user_code = digest_factory(source.factory, code, code_sha256) if source.factory else None
 
     notes: list[str] = []
@@ -75,7 +77,7 @@ def resolve(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | N
     elif source.program:
         sha256 = known.identity["sha256"]
     else:
-        sha256 = digest_state(sources.build(spec, base, code))
+        sha256 = digest_state(sources.build(spec, base, code, code_sha256))
         if source.torchvision or source.timm:
             notes.append("random weights: no checkpoint is named")
 
@@ -102,6 +104,45 @@ def resolve(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | N
         classes=classes,
         notes=tuple(notes),
     )
+
+
+def check_source(resolved: ResolvedModel) -> str | None:
+    """Refuse a model whose code or program is no longer the one that was resolved; hours may lie between.
+
+    Returns the `digest_code` of the code folder where it was needed. Raises ModelError.
+    """
+    spec, code_sha256 = resolved.spec, None
+    try:
+        if spec.source.factory:
+            code_sha256 = digest_code(resolved.code) if resolved.code is not None else None
+            now: Any = digest_factory(spec.source.factory, resolved.code, code_sha256)
+            then = resolved.identity["code"]
+        elif spec.source.program or spec.source.transformers:
+            now, then = sources.describe(spec, resolved.base).identity, resolved.identity["source"]
+        else:
+            return None
+    except FieldError as error:
+        raise _changed(resolved, f"its {spec.source.kind}", str(error)) from error
+    if now != then:
+        what = "the code of its factory" if spec.source.factory else f"its {spec.source.kind}"
+        raise _changed(resolved, f"{what} {getattr(spec.source, spec.source.kind)}")
+    return code_sha256
+
+
+def check_checkpoint(resolved: ResolvedModel) -> None:
+    """Refuse a checkpoint whose bytes are no longer those that were digested. Raises ModelError."""
+    if resolved.checkpoint is None:
+        return
+    try:
+        now = checkpoints.sha256_of(resolved.checkpoint)
+    except FieldError as error:
+        raise _changed(resolved, f"checkpoint {resolved.checkpoint}", str(error)) from error
+    if now != resolved.checkpoint_sha256:
+        raise _changed(resolved, f"checkpoint {resolved.checkpoint}")
+
+
+def _changed(resolved: ResolvedModel, what: str, reason: str = "run the job again for what is there now") -> ModelError:
+    return ModelError(f"model {resolved.spec.name}: {what} changed since the job began: {reason}")
 
 
 def digest_identity(identity: dict[str, Any]) -> str:
@@ -136,9 +177,13 @@ def digest_state(network: "nn.Module") -> str:
     return total.hexdigest()
 
 
-def _labels(spec: ModelSpec, base: Path) -> tuple[str, ...]:
-    assert spec.labels is not None
+def _labels(spec: ModelSpec, base: Path, known: tuple[str, ...] | None) -> tuple[str, ...] | None:
     try:
-        return tuple(load_labels(spec.labels, base))
+        if spec.labels is not None:
+            return tuple(load_labels(spec.labels, base))
+        if known is not None:
+            name = f"{spec.source.kind} {getattr(spec.source, spec.source.kind)}"
+            check_labels(known, f"model {spec.name}: the labels of {name} cannot be used, give `labels`")
+        return known
     except InputError as error:
         raise FieldError(str(error), "labels") from error

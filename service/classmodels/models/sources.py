@@ -19,7 +19,7 @@ from classmodels.models import checkpoints, pretrained
 from classmodels.models.labels import did_you_mean
 from classmodels.models.spec import FieldError, InputSpec, ModelSpec, Source
 from classmodels.models.torchvision_compat import import_torchvision
-from classmodels.models.user_code import first_line, import_factory, importable
+from classmodels.models.user_code import digest_python, first_line, import_factory, importable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,6 @@ class Description:
     classes: int | None
     family: str
     identity: dict[str, Any]
-    files: Path | None = None
 
 
 def describe(spec: ModelSpec, base: Path) -> Description:
@@ -51,18 +50,21 @@ def describe(spec: ModelSpec, base: Path) -> Description:
         folder = pretrained.transformers_folder(source, base)
         config = checkpoints.sha256_of(folder / "config.json")
         identity = {**_arguments(source, source.kwargs), "name": config}
-        return Description(*pretrained.describe_transformers(source, folder), identity=identity, files=folder)
+        if pretrained.trusts_code(source):
+            identity["code"] = digest_python(folder)
+        return Description(*pretrained.describe_transformers(source, folder), identity=identity)
     if source.program:
         path = _program_path(source, base)
         digest = checkpoints.sha256_of(path)
-        return Description(None, None, None, path.stem, {"kind": "program", "sha256": digest}, files=path)
+        return Description(None, None, None, path.stem, {"kind": "program", "sha256": digest})
     assert source.factory is not None
     return Description(None, None, None, source.factory.replace(":", "."), _arguments(source, source.kwargs))
 
 
-def build(spec: ModelSpec, base: Path, code: Path | None) -> "nn.Module":
+def build(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | None = None) -> "nn.Module":
     """The network on the CPU, in the weights that its source gives it: random ones under a fixed seed, or its own.
 
+    code_sha256: the `digest_code` of `code` where it is known, which spares reading the folder again.
     Raises FieldError where the source cannot be built, ModelError where a program file cannot be read.
     """
     source = spec.source
@@ -78,17 +80,17 @@ def build(spec: ModelSpec, base: Path, code: Path | None) -> "nn.Module":
             return _called(source, lambda: pretrained.build_transformers(source, base, own))
         if source.program:
             return _read_program(_program_path(source, base))
-        return _build_factory(source, code)
+        return _build_factory(source, code, code_sha256)
 
 
-def check_factory(source: Source, base: Path, code: Path | None) -> None:
+def check_factory(source: Source, code: Path | None, code_sha256: str | None = None) -> None:
     """Import a factory and look its attribute up, without calling it. Does nothing for other kinds.
 
-    Raises FieldError on ("source", "factory") with what was missing and the nearest names. `base` is not searched:
-    a factory is found in `code`, the working directory or an installed package.
+    code_sha256: the `digest_code` of `code` where it is known. Raises FieldError on ("source", "factory") with what
+    was missing and the nearest names.
     """
     if source.factory:
-        import_factory(source.factory, code)
+        import_factory(source.factory, code, code_sha256)
 
 
 def _describe_torchvision(spec: ModelSpec, base: Path) -> Description:
@@ -161,10 +163,10 @@ def _called(source: Source, make: Any) -> "nn.Module":
     return network
 
 
-def _build_factory(source: Source, code: Path | None) -> "nn.Module":
+def _build_factory(source: Source, code: Path | None, code_sha256: str | None) -> "nn.Module":
     assert source.factory is not None
     with importable(code):
-        factory = import_factory(source.factory, code)
+        factory = import_factory(source.factory, code, code_sha256)
         return _called(source, lambda: factory(*source.args, **source.kwargs))
 
 

@@ -78,7 +78,7 @@ class InputSpec(Strict):
 
 
 class Source(Strict):
-    """Where the network's code comes from: exactly one of the four kinds, or an exported program."""
+    """Where the network's code comes from: exactly one of the five kinds."""
 
     torchvision: str | None = None
     timm: str | None = None

@@ -8,18 +8,18 @@ import io
 import mmap
 import os
 import struct
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from classmodels.models.rebuild import CorruptError, Placeholder, Storage, torch_dtype
+from classmodels.models.rebuild import CorruptError, Inner, Placeholder, Storage, torch_dtype
+from classmodels.models.shown import shown
 from classmodels.models.unpickle import Machine
+from classmodels.models.zip_file import MAGIC as ZIP_MAGIC
+from classmodels.models.zip_file import Record, records_of
 
-ZIP_MAGIC = b"PK\x03\x04"
 MAX_PICKLE_BYTES = 1 << 30
 MAX_KEYS = 1_000_000
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,124 +37,96 @@ def read(path: Path) -> tuple[Any, list[str]]:
         # A private copy-on-write map: tensors may be written to, the file is not.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         if data[:4] == ZIP_MAGIC:
-            return _read_zip(file, data, 0)
-        return _read_legacy(data, data, 0)
+            return _read_zip(data, _read_inner)
+        return _read_legacy(data, data, _read_inner)
 
 
-def read_bytes(content: bytes, nested: int = 0) -> tuple[Any, list[str]]:
-    """As `read`, from memory. nested: how many torch files this one lies in."""
-    stream, data = io.BytesIO(content), bytearray(content)
+def read_bytes(content: bytes, nested: bool = False) -> tuple[Any, list[str]]:
+    """As `read`, from memory. nested: it lies in a torch file itself, and may hold no further one."""
+    data = bytearray(content)
+    inner = None if nested else _read_inner
     if data[:4] == ZIP_MAGIC:
-        return _read_zip(stream, data, nested)
-    return _read_legacy(stream, data, nested)
+        return _read_zip(data, inner)
+    return _read_legacy(io.BytesIO(content), data, inner)
 
 
 def inspect(path: Path) -> bool:
     """Whether `torch.load` may be tried: no bomb, and a file of torch. Only the structure is read, no numbers.
 
     `weights_only=True` keeps torch from calling what a file names, but not from unpacking an archive of a
-    terabyte, nor from crashing the process on a tuple nested a million deep. Raises CorruptError for such a file.
+    terabyte, nor from crashing the process on a tuple nested a million deep. Raises CorruptError for such a file,
+    and for one in which torch could find another content than was looked at here.
     """
-    with path.open("rb") as file:
-        if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
-            _, content = _open_zip(file, path.stat().st_size)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:4] == ZIP_MAGIC:
+            _, content = _open_zip(data)
             _structure(io.BytesIO(content))
             return True
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if _structure(data) != _LEGACY_MAGIC:
-                return False
-            for _ in range(4):
-                _structure(data)
-            return True
+        if _structure(data) != _LEGACY_MAGIC:
+            return False
+        for _ in range(4):
+            _structure(data)
+        return True
+
+
+def _read_inner(content: bytes) -> Any:
+    return read_bytes(content, nested=True)[0]
 
 
 def _structure(stream: Any) -> Any:
-    return Machine(stream, lambda persistent: Storage(None)).load()
+    return Machine(stream, lambda persistent: Storage(None), lambda content: Storage(None)).load()
 
 
-def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
-    infos = archive.infolist()
-    if sum(info.file_size for info in infos) > 4 * size + (1 << 20):
-        raise CorruptError("its zip archive would unpack to more than four times its size")
-    if any(info.flag_bits & 1 for info in infos):
-        raise CorruptError("its zip archive is encrypted")
-
-
-def _open_zip(stream: Any, size: int) -> tuple[dict[str, zipfile.ZipInfo], bytes]:
+def _open_zip(data: Any) -> tuple[dict[str, Record], bytes]:
     """The records of the archive by their names after its root folder, and the pickle."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            _check_sizes(archive, size)
-            names = archive.namelist()
-            roots = [
-                name.removesuffix("data.pkl") for name in names if name.count("/") <= 1 and name.endswith("data.pkl")
-            ]
-            if len(roots) != 1:
-                raise CorruptError("it is a zip archive but no checkpoint")
-            root = roots[0]
-            records = {
-                info.filename.removeprefix(root): info for info in archive.infolist() if info.filename.startswith(root)
-            }
-            if "constants.pkl" in records:
-                raise CorruptError("it is a TorchScript program: name it under `source: {program: ...}` instead")
-            if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
-                raise CorruptError("it was saved on a big-endian machine")
-            if records["data.pkl"].file_size > MAX_PICKLE_BYTES:
-                raise CorruptError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
-            return records, archive.read(records["data.pkl"])
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        EOFError,
-        struct.error,
-        NotImplementedError,
-        RuntimeError,
-        zlib.error,
-    ) as error:
-        raise CorruptError("its zip archive is truncated or malformed") from error
+    records = records_of(data)
+    if "data.pkl" not in records:
+        raise CorruptError("it is a zip archive but no checkpoint")
+    if "constants.pkl" in records:
+        raise CorruptError("it is a TorchScript program: name it under `source: {program: ...}` instead")
+    if not all(record.stored for record in records.values()):
+        # torch.load maps the file and would take the compressed bytes for numbers.
+        raise CorruptError("its zip archive is compressed, as torch's never are: save it again with torch.save")
+    if "byteorder" in records and records["byteorder"].read(data) != b"little":
+        raise CorruptError("it was saved on a big-endian machine")
+    if records["data.pkl"].size > MAX_PICKLE_BYTES:
+        raise CorruptError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
+    return records, records["data.pkl"].read(data)
 
 
-def _read_zip(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
-    records, content = _open_zip(stream, len(data))
+def _read_zip(data: Any, inner: Inner) -> tuple[Any, list[str]]:
+    records, content = _open_zip(data)
     loaded: dict[tuple[str, torch.dtype], Storage] = {}
 
     def storage(persistent: Any) -> Storage:
         _, kind, key, _, count = _storage_id(persistent, 5)
         dtype = torch_dtype(kind)
         if (key, dtype) not in loaded:
-            info = records.get(f"data/{key}")
-            if info is None:
-                raise CorruptError(f"its storage {str(key)[:40]} is missing")
-            if info.compress_type != zipfile.ZIP_STORED or count * dtype.itemsize > info.file_size:
+            record = records.get(f"data/{key}")
+            if record is None:
+                raise CorruptError(f"its storage {shown(key, 40)} is missing")
+            if count * dtype.itemsize > record.size:
                 raise CorruptError("it holds a storage larger than its record")
-            loaded[key, dtype] = Storage(_values(data, _position(data, info), count, dtype))
+            loaded[key, dtype] = Storage(_values(data, record.position, count, dtype))
         return loaded[key, dtype]
 
-    machine = Machine(io.BytesIO(content), storage, nested)
+    machine = Machine(io.BytesIO(content), storage, inner)
     value = machine.load()
     return value, list(machine.ignored)
 
 
-def _position(data: Any, info: zipfile.ZipInfo) -> int:
-    header = data[info.header_offset : info.header_offset + 30]
-    if len(header) != 30 or header[:4] != ZIP_MAGIC:
-        raise CorruptError("its zip archive is truncated or malformed")
-    name, extra = struct.unpack("<HH", header[26:30])
-    return info.header_offset + 30 + name + extra
-
-
-def _read_legacy(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
+def _read_legacy(stream: Any, data: Any, inner: Inner) -> tuple[Any, list[str]]:
     # torch before 1.6: four pickles (magic, protocol, system, object), the list of storage keys, the storages.
     def refuse(persistent: Any) -> Any:
         raise CorruptError("it is no checkpoint of torch, or refers to objects outside the file")
 
-    first = Machine(stream, refuse, nested)
+    first = Machine(stream, refuse, inner)
     value = first.load()
     if value != _LEGACY_MAGIC or isinstance(value, float):
         return value, list(first.ignored)
-    if Machine(stream, refuse, nested).load() != _LEGACY_PROTOCOL:
+    if Machine(stream, refuse, inner).load() != _LEGACY_PROTOCOL:
         raise CorruptError("it was saved by an unknown version of torch")
-    system = Machine(stream, refuse, nested).load()
+    system = Machine(stream, refuse, inner).load()
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise CorruptError("it was saved on a big-endian machine")
 
@@ -169,8 +141,8 @@ def _read_legacy(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
         kinds[key] = torch_dtype(kind)
         return Storage(None)
 
-    Machine(stream, note, nested).load()
-    keys = Machine(stream, refuse, nested).load()
+    Machine(stream, note, inner).load()
+    keys = Machine(stream, refuse, inner).load()
     if not isinstance(keys, list) or len(keys) > MAX_KEYS:
         raise CorruptError("its list of storages is malformed")
     places: dict[str, Tensor] = {}
@@ -197,7 +169,7 @@ def _read_legacy(stream: Any, data: Any, nested: int) -> tuple[Any, list[str]]:
         return Storage(values)
 
     stream.seek(begin)
-    machine = Machine(stream, storage, nested)
+    machine = Machine(stream, storage, inner)
     return machine.load(), list(machine.ignored)
 
 

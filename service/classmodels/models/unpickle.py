@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from classmodels.models.rebuild import RULES, CorruptError, NumpyDtype, Pending, Placeholder, hashable
+from classmodels.models.rebuild import RULES, CorruptError, Inner, NumpyDtype, Pending, Placeholder, hashable
 
 MAX_OPERATIONS = 5_000_000
 """A checkpoint needs about thirty for each tensor; an opcode can make an object of 200 bytes out of one byte."""
@@ -45,14 +45,15 @@ class Machine:
     """Reads one pickle from a stream at its current position, up to and including its STOP.
 
     persistent: called with each persistent id (a tuple as torch writes it); what it returns takes its place.
+    inner: reads a torch file that lies within the pickle (None: such a pickle is refused).
     ignored: after `load`, the names of the globals that became placeholders where torch would have made objects.
     Raises CorruptError for a malformed pickle or one beyond the limits.
     """
 
-    def __init__(self, stream: Any, persistent: Callable[[Any], Any], nested: int = 0) -> None:
+    def __init__(self, stream: Any, persistent: Callable[[Any], Any], inner: Inner = None) -> None:
         self._stream = stream
         self._persistent = persistent
-        self._nested = nested
+        self._inner = inner
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
@@ -252,7 +253,7 @@ class Machine:
         rule = RULES.get((made_by.module, made_by.name))
         if rule is not None and isinstance(arguments, tuple):
             self._count_copies(arguments)
-            made = rule(arguments, self._nested)
+            made = rule(arguments, self._inner)
             if not isinstance(made, Placeholder):
                 return made
         if len(self.ignored) < MAX_IGNORED:

@@ -1,36 +1,34 @@
 """The user's own code: made importable, imported, and digested so that a changed network is a changed identity.
 
 A factory's module is looked for in the job's `code` (folder or wheel), then in the working directory, then among
-the installed packages. `sources.py` calls what is imported here; `resolve.py` takes the digest.
+the installed packages. `imports.py` tells what else it brings along; `sources.py` calls what is imported here;
+`resolve.py` takes the digest.
 """
 
 import contextlib
 import hashlib
 import importlib
-import importlib.machinery
 import os
 import pkgutil
-import site
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from classmodels.models.folders import files_of
+from classmodels.models.imports import Unit, units_of
 from classmodels.models.labels import did_you_mean
 from classmodels.models.spec import FieldError
 from classmodels.models.torchvision_compat import import_torchvision
-
-_SKIPPED = {"__pycache__", ".git", ".hg", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
-_MAX_DIGESTED = 20_000  # files; beyond this the folder is a project with its data, not code
 
 
 def digest_code(folder: Path) -> str:
     """The sha256 (hex) over relative paths and contents of a code folder, or over the members of a wheel.
 
     `__pycache__`, version-control and tool-cache folders and `*.pyc` do not count; neither do times and modes.
-    Raises FieldError on ("code",) where it is missing or holds more than 20,000 files.
+    Links count as what they lead to. Raises FieldError on ("code",) where it is missing or holds more than 20,000
+    files and folders.
     """
     try:
         if folder.is_file():
@@ -41,37 +39,54 @@ def digest_code(folder: Path) -> str:
                 return _digest((name, wheel.read(name)) for name in names if not name.endswith(".pyc"))
         if not folder.is_dir():
             raise FieldError(f"code {folder} does not exist: expected a folder or a wheel", "code")
-        paths = _files(folder)
-        if len(paths) > _MAX_DIGESTED:
-            raise FieldError(
-                f"code {folder} holds more than {_MAX_DIGESTED:,} files: name a folder that holds only code", "code"
-            )
-        return _digest((path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths)
-    except (OSError, zipfile.BadZipFile) as error:
+        return _digest((name, at if isinstance(at, bytes) else at.read_bytes()) for name, at in files_of(folder))
+    except (OSError, zipfile.BadZipFile, RecursionError) as error:
         raise FieldError(f"code {folder} cannot be read: {error}", "code") from error
 
 
 def digest_factory(factory: str, code: Path | None, code_sha256: str | None) -> str | None:
     """The digest of the user code behind `module:callable`, or None where the module is an installed package.
 
-    Nothing is imported. A module found in `code` counts as `code_sha256`; one found elsewhere outside the
-    installed packages (the working directory, an editable install) as its own file or its whole package folder.
+    Nothing is imported. The factory's module counts with all that it imports of the user's own (`imports.py`): what
+    lies in `code` as `code_sha256` (None: taken here), anything else as its own file or its whole package folder.
     """
-    top = factory.partition(":")[0].partition(".")[0]
     with importable(code):
-        spec = _spec_of(top)
-    if spec is None:
+        digests = _digests(factory, code, code_sha256)
+    if not digests:
         return None
-    places = [Path(place) for place in spec.submodule_search_locations or ()]
-    if not places and spec.origin and os.path.exists(spec.origin):
-        places = [Path(spec.origin)]
-    if code is not None and _within(spec, code):
-        return code_sha256 if code_sha256 is not None else digest_code(code)
-    if not places or any(_installed(place) for place in places):
-        return None
-    if len(places) == 1 and places[0].is_file():
-        return _digest([(places[0].name, places[0].read_bytes())])
-    return _digest([(str(number), digest_code(place).encode()) for number, place in enumerate(places)])
+    outside = sorted((unit.name, unit.place.name, digest) for unit, digest in digests.items() if not unit.in_code)
+    inside = next((digest for unit, digest in digests.items() if unit.in_code), None)
+    if not outside:
+        return inside
+    members = [(f"{name} {file}", digest.encode()) for name, file, digest in outside]
+    return _digest([*members, *([("code", inside.encode())] if inside else [])])
+
+
+def digest_python(folder: Path) -> str:
+    """The sha256 (hex) over the names and contents of the Python files directly in `folder`."""
+    return _digest((path.name, _read(path)) for path in sorted(folder.glob("*.py")))
+
+
+def _digests(factory: str, code: Path | None, code_sha256: str | None) -> dict[Unit, str]:
+    """The user's units behind a factory, each with the digest that changes when it does."""
+    digests = {}
+    for unit in units_of(factory.partition(":")[0], code):
+        if unit.in_code:
+            assert code is not None
+            code_sha256 = digest_code(code) if code_sha256 is None else code_sha256
+            digests[unit] = code_sha256
+        else:
+            digests[unit] = (
+                digest_code(unit.place) if unit.place.is_dir() else _digest([(unit.place.name, _read(unit.place))])
+            )
+    return digests
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FieldError(f"code {path} cannot be read: {error}", "source") from error
 
 
 @contextlib.contextmanager
@@ -88,15 +103,16 @@ def importable(code: Path | None) -> Iterator[None]:
         sys.path[:] = before + added
 
 
-def import_factory(factory: str, code: Path | None) -> Any:
+def import_factory(factory: str, code: Path | None, code_sha256: str | None = None) -> Any:
     """The object that `module:callable.attr` names, imported but not called.
 
+    code_sha256: the `digest_code` of `code` where it is known, which spares reading the folder again.
     Raises FieldError on ("source", "factory") where the module cannot be imported or has no such attribute.
     Call within `importable(code)` if the object is to be called: it may import more then.
     """
     module_name, _, attributes = factory.partition(":")
     with importable(code):
-        _forget_stale(module_name.partition(".")[0], code)
+        _forget_stale(_digests(factory, code, code_sha256))
         try:
             try:
                 module: Any = importlib.import_module(module_name)
@@ -143,16 +159,6 @@ def first_line(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-def _files(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for top, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _SKIPPED]
-        found += [Path(top) / name for name in names if not name.endswith(".pyc")]
-        if len(found) > _MAX_DIGESTED:
-            break
-    return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).as_posix())
-
-
 def _digest(members: Iterable[tuple[str, bytes]]) -> str:
     total = hashlib.sha256()
     for name, content in members:
@@ -162,57 +168,36 @@ def _digest(members: Iterable[tuple[str, bytes]]) -> str:
     return total.hexdigest()
 
 
-def _spec_of(top: str) -> importlib.machinery.ModuleSpec | None:
-    # Through the path finders, not importlib.util.find_spec: that answers from sys.modules, which may hold a
-    # module of the same name from another job's folder.
-    for finder in sys.meta_path:
-        with contextlib.suppress(Exception):
-            spec = finder.find_spec(top, None)
-            if spec is not None:
-                return spec
-    return None
-
-
-def _within(spec: importlib.machinery.ModuleSpec, code: Path) -> bool:
-    root = code.resolve()
-    return any(
-        Path(place).resolve().is_relative_to(root)
-        for place in [spec.origin or "", *(spec.submodule_search_locations or ())]
-        if os.path.isabs(place)
-    )
-
-
-def _installed(place: Path) -> bool:
-    roots = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    roots += [*site.getsitepackages(), site.getusersitepackages()]
-    parts = set(place.parts)
-    return bool(parts & {"site-packages", "dist-packages"}) or any(
-        place.resolve().is_relative_to(Path(root).resolve()) for root in roots if root
-    )
-
-
-def _forget_stale(top: str, code: Path | None) -> None:
-    """Forget an imported user module that is not what an import would find now: another job's, or since edited."""
-    spec = _spec_of(top)
-    if spec is None or top in ("__main__", "classmodels"):
-        return
-    digest = digest_factory(top, code, None)
-    if digest is None:
-        return
-    loaded = getattr(sys.modules.get(top), "__spec__", None)
-    if loaded is not None:
-        same_place = (spec.origin, list(spec.submodule_search_locations or ())) == (
-            loaded.origin,
-            list(loaded.submodule_search_locations or ()),
+def _forget_stale(digests: dict[Unit, str]) -> None:
+    """Forget imported user modules if one of them is not what an import would find now: another job's, or edited."""
+    stale = False
+    for unit, digest in digests.items():
+        stale = (
+            stale or _is_elsewhere(unit) or (unit.name in sys.modules and _imported.get(unit.name, digest) != digest)
         )
-        if not same_place or _imported.get(top, digest) != digest:
-            for name in [name for name in sys.modules if _is_part(top, name)]:
-                del sys.modules[name]
-    _imported[top] = digest
+        _imported[unit.name] = digest
+    if stale:
+        # All of them: one that is still true holds on to what it imported of the others.
+        tops = {unit.name.partition(".")[0] for unit in digests} - {"__main__", "classmodels"}
+        for module in [module for module in sys.modules if module.partition(".")[0] in tops]:
+            del sys.modules[module]
+
+
+def _is_elsewhere(unit: Unit) -> bool:
+    """Whether a module of this name is imported, from another place."""
+    top = sys.modules.get(unit.name.partition(".")[0])
+    if top is not None and "." in unit.name:
+        folder = unit.place.parents[unit.name.count(".") - 1]
+        if str(folder) not in map(str, getattr(top, "__path__", ())):
+            return True
+    loaded = getattr(sys.modules.get(unit.name), "__spec__", None)
+    if loaded is None:
+        return False
+    return loaded.origin is None or unit.place not in (Path(loaded.origin), Path(loaded.origin).parent)
 
 
 _imported: dict[str, str] = {}
-"""The digest that each of the users' top-level modules had when it was imported in this process."""
+"""The digest that each of the users' units had when it was imported in this process."""
 
 
 def _is_part(outer: str, name: str) -> bool:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from classmodels.errors import ModelError
 from classmodels.models import torch_file
 from classmodels.models.checkpoints import shards_of
-from classmodels.models.fit import fit
+from classmodels.models.fit import Versioned, fit
 from classmodels.models.labels import did_you_mean
 from classmodels.models.rebuild import CorruptError, Placeholder
+from classmodels.models.shown import kind, listed, shown
 from classmodels.models.spec import FieldError
 from classmodels.models.user_code import first_line
 
@@ -129,28 +130,22 @@ def select_state(checkpoint: Checkpoint, select: str | None) -> tuple[dict[str, 
     path = ".".join(part for part in (path, inner) if part)
     notes = []
     if path and select is None:
-        notes.append(f"weights taken from the checkpoint's entry {path}")
+        notes.append(f"weights taken from the checkpoint's entry {shown(path, 200)}")
     top = path.partition(".")[0]
-    others = (
-        [_shown(key) for key in checkpoint.content if key != top] if path and _is_mapping(checkpoint.content) else []
-    )
+    others = [key for key in checkpoint.content if key != top] if path and _is_mapping(checkpoint.content) else []
     if others:
-        notes.append(f"ignored in the checkpoint: {_listed(others, 12)}")
+        notes.append(f"ignored in the checkpoint: {listed(others, 12)}")
     if checkpoint.ignored:
-        notes.append(f"objects in the checkpoint that were not rebuilt: {_listed(list(checkpoint.ignored), 8)}")
+        notes.append(f"objects in the checkpoint that were not rebuilt: {listed(list(checkpoint.ignored), 8)}")
     kept = {key: tensor for key, value in state.items() if (tensor := _tensor(value)) is not None}
-    dropped = [_shown(key) for key in state if key not in kept]
+    dropped = [key for key in state if key not in kept]
     if dropped:
-        notes.append(f"entries beside the weights that are no tensors: {_listed(dropped, 8)}")
+        notes.append(f"entries beside the weights that are no tensors: {listed(dropped, 8)}")
     metadata = getattr(state, "_metadata", None)
     if isinstance(metadata, Mapping):
-        kept = _WithMetadata(kept)
+        kept = Versioned(kept)
         kept._metadata = metadata
     return kept, notes
-
-
-class _WithMetadata(dict[str, Tensor]):
-    _metadata: Mapping[str, Any]  # versions of the modules' layouts; load_state_dict reads them
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -198,7 +193,7 @@ def _find(content: Any) -> tuple[str, dict[str, Any]] | None:
     candidates = list(_candidates(content, "", _DEPTH))
     if len(candidates) > 1:
         paths = [path for path, _ in candidates]
-        raise FieldError(f"several entries hold weights: {_listed(paths, 8)}; choose one with `select`", "select")
+        raise FieldError(f"several entries hold weights: {listed(paths, 8)}; choose one with `select`", "select")
     return candidates[0] if candidates else None
 
 
@@ -234,35 +229,19 @@ def _entry(content: Any, select: str) -> Any:
             if _is_mapping(place) and any(isinstance(key, str) and key.startswith(prefix) for key in place):
                 # One of several networks in a flat state dict: what lies under the prefix.
                 return {k[len(prefix) :]: v for k, v in place.items() if isinstance(k, str) and k.startswith(prefix)}
-            keys = [_shown(key) for key in place] if _is_mapping(place) else []
-            held = f"it holds {_listed(keys, 12)}" if keys else f"it holds a {_kind(place)} there"
+            keys = [shown(key) for key in place] if _is_mapping(place) else []
+            held = f"it holds {listed(keys, 12)}" if keys else f"it holds a {kind(place)} there"
             raise FieldError(f"it has no entry {select}: {held}{did_you_mean(rest[0], keys)}", "select")
     return place
 
 
 def _refusal(content: Any, select: str | None) -> Exception:
     if select is not None:
-        return FieldError(f"its entry {select} is a {_kind(content)}: expected a mapping of names to tensors", "select")
+        return FieldError(f"its entry {select} is a {kind(content)}: expected a mapping of names to tensors", "select")
     if isinstance(content, Placeholder):
         return CorruptError(
             f"it holds a whole pickled object ({content.what}), not weights: save the network's state_dict() instead"
         )
     if _is_mapping(content) and content:
-        return CorruptError(
-            f"none of its entries maps names to tensors; it holds {_listed([_shown(k) for k in content], 12)}"
-        )
-    return CorruptError(f"it holds a {_kind(content)}: expected a mapping of names to tensors")
-
-
-def _kind(value: Any) -> str:
-    return value.what if isinstance(value, Placeholder) else type(value).__name__
-
-
-def _shown(key: Any) -> str:
-    text = key if isinstance(key, str) else _kind(key) if not isinstance(key, int) else str(key)
-    return re.sub(r"[^\x20-\x7e]", "?", text[:80])
-
-
-def _listed(names: list[str], limit: int) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+        return CorruptError(f"none of its entries maps names to tensors; it holds {listed(list(content), 12)}")
+    return CorruptError(f"it holds a {kind(content)}: expected a mapping of names to tensors")
