@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DEVELOPING := .venv/developing
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -18,16 +19,20 @@ $(INSTALLED): constraints.txt pyproject.toml setup.py Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip setuptools wheel
 	$(PIP) install --constraint constraints.txt torch
-	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,examples]'
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[examples]'
+	@touch $@
+
+$(DEVELOPING): $(INSTALLED)
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 gallery: install ## the paper's Figure 1 from a real ImageNet classifier; prints the page's path
 	$(BIN)/classmodels run jobs/figure-1.yaml
 
-test: install ## all tests, with coverage
+test: $(DEVELOPING) ## all tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90
 
-lint: install ## style and types
+lint: $(DEVELOPING) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

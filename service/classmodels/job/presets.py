@@ -8,14 +8,14 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     # Nothing but the score and the box: saturated colours.
     "plain": {"steps": 128, "optimizer": {"lr": 15.0}},
-    # The article's regularizers. A smaller lr, and for L2 one that falls, lets score and penalty settle; lr * l1 * steps
-    # is well over the way from the mean to black.
+    # The article's regularizers. A smaller lr, and for L2 one that falls, lets score and penalty settle; lr * l1 *
+    # steps is well over the way from the mean to black.
     "l2": {"extends": "plain", "optimizer": {"lr": 5.0, "schedule": "cosine"}, "regularizers": {"l2": 0.01}},
     "l1": {"extends": "plain", "optimizer": {"lr": 5.0}, "regularizers": {"l1": 0.005, "towards": "black"}},
     # An explicit step of TV overshoots by about lr * tv where neighbours are nearly equal: lr falls to nothing.
     "tv": {"extends": "plain", "optimizer": {"lr": 5.0, "schedule": "cosine"}, "regularizers": {"tv": 0.004}},
-    # The article's contrast: the class's probability instead of its score. Its gradient fades as the probability nears 1,
-    # so that a pull as strong as that of `l2` would win.
+    # The article's contrast: the class's probability instead of its score. Its gradient fades as the probability
+    # nears 1, so that a pull as strong as that of `l2` would win.
     "probability": {
         "extends": "plain",
         "objective": "log_prob",
