@@ -7,9 +7,9 @@ from classmodels.store import Record, Store
 from classmodels.store.records import parse
 
 # Bytes for each byte of raw pixels, seen on class models of ImageNet networks at 224 pixels: PNG, and frame of film.
-PNG_SHARE = 0.85
-FRAME_SHARE = {"webp": 0.14, "gif": 0.45, "apng": 0.8, "none": 0.0}
-RECORD_BYTES = 12_000
+PNG_SHARE = 0.6
+FRAME_SHARE = {"webp": 0.05, "gif": 0.4, "apng": 0.6, "none": 0.0}
+RECORD_BYTES = 6_000
 SAMPLE = 8
 
 
