@@ -200,3 +200,17 @@ def test_half_precision_carries_small_gradients() -> None:
         moved.append(ascent.x.numpy())
     np.testing.assert_allclose(moved[0], 1.0, rtol=1e-5)
     np.testing.assert_allclose(moved[1], 1.0, rtol=1e-2)
+
+
+def test_results_inside_the_code_folder_are_no_code(tmp_path: Path, write_job, run_command) -> None:
+    job = write_job(tmp_path, code="./src", output=str(tmp_path / "src" / "galleries"))
+    first = json.loads(run(run_command, job).out)
+    again = json.loads(run(run_command, job).out)
+    assert (first["done"], again["already"], first["run"] == again["run"]) == (2, 2, True)
+
+
+def test_a_recipe_named_after_a_preset_changes_that_preset() -> None:
+    from classmodels.job.recipes import recipe_of
+
+    assert recipe_of({"name": "l2", "steps": 4}) == recipe_of({"extends": "l2", "steps": 4})
+    assert recipe_of({"name": "mine", "steps": 4}).recipe == recipe_of({"extends": "plain", "steps": 4}).recipe

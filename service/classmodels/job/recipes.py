@@ -33,7 +33,8 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """`entry` with all it extends beneath it; without `extends` it stands on `plain`.
+    """`entry` with all it extends beneath it; without `extends` it stands on the preset it is
+    named after, or on `plain`.
 
     named: further recipes by name, which hide presets of the same name. Raises KeyError (the unknown name) and
     RecursionError (recipes that extend each other).
@@ -42,7 +43,9 @@ def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str,
     while chain[-1] is not PRESETS["plain"]:
         below = chain[-1].get("extends")
         if below is None:
-            below = "plain"
+            # Whoever calls a recipe `natural` means the preset, with changes.
+            name = chain[-1].get("name")
+            below = name if isinstance(name, str) and name in PRESETS else "plain"
         source = named.get(below)
         if source is None or source is chain[-1]:  # a recipe may extend the preset it is named after
             source = PRESETS.get(below)

@@ -13,6 +13,7 @@ MAX_ENTRIES = 20_000
 def files_of(folder: Path) -> list[tuple[str, Path | bytes]]:
     """What counts in a folder, sorted by its path within: the files, those behind linked folders too.
 
+    Folders that runs have written results to do not count: they change with every run.
     A link to a folder around it would never end: it counts as the bytes that say where it leads. Version control,
     caches and `*.pyc` do not count. Raises FieldError on ("code",) for more than 20,000 files and folders, OSError
     where one cannot be read.
@@ -34,10 +35,14 @@ def files_of(folder: Path) -> list[tuple[str, Path | bytes]]:
                 )
             path, name = at / entry, f"{inside}/{entry}" if inside else entry
             if path.is_dir():
-                if entry not in SKIPPED:
+                if entry not in SKIPPED and not _holds_results(path):
                     visit(path, name, {**around, real: inside})
             elif path.is_file() and not entry.endswith(".pyc"):
                 found.append((name, path))
 
     visit(folder, "", {})
     return sorted(found, key=lambda member: member[0])
+
+
+def _holds_results(folder: Path) -> bool:
+    return next(folder.glob("runs/*/plan.json"), None) is not None
