@@ -6,18 +6,18 @@ DEVELOPING := .venv/developing
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install gallery test lint clean
+.PHONY: help install gallery test test-fallback lint bench gpu-check clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## set up .venv: pinned dependencies and this package
 
-# torch goes in first: everything after it must find the pinned build and keep it.
-$(INSTALLED): constraints.txt pyproject.toml setup.py Makefile
+# torch goes in first: everything after it must find the pinned build and keep it, and the extension is built with it.
+$(INSTALLED): constraints.txt pyproject.toml setup.py Makefile $(wildcard csrc/*)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"found Python {sys.version.split()[0]}, expected 3.11 or later: make PYTHON=/path/to/python3")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install --constraint constraints.txt pip setuptools wheel
+	$(PIP) install --constraint constraints.txt pip setuptools wheel ninja pybind11
 	$(PIP) install --constraint constraints.txt torch
 	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[examples]'
 	@touch $@
@@ -32,10 +32,22 @@ gallery: install ## the paper's Figure 1 from a real ImageNet classifier; prints
 test: $(DEVELOPING) ## all tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90
 
+test-fallback: $(DEVELOPING) ## delete the compiled extension and run the suite on the PyTorch fallback
+	rm -f service/classmodels/_C.*.so $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m 'not extension'
+
 lint: $(DEVELOPING) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(DEVELOPING) ## time the fused step on this machine and renew benchmarks/README.md
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --table
+
+# For a machine with a GPU and its own torch: nothing is installed, the extension is built where it lies.
+gpu-check: ## on a GPU machine: build, run the GPU tests and the sanitizer, time the step, write benchmarks/results/
+	PYTHON=$(PYTHON) bash benchmarks/gpu_check.sh
 
 clean: ## remove everything that was made, but for galleries
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from classmodels.ascent.loop import Ascent
+from classmodels.ascent.loop import Ascent, Final, Numerics
 from classmodels.ascent.recipe import Recipe
 from classmodels.ascent.space import Space
+from classmodels.ops.backend import missing
 
 SHAPE = (3, 6, 5)
 # Sizes from 0.05 to 2, none within 0.005 of the L1 threshold below, in random places with random signs: so every pixel
@@ -20,17 +21,37 @@ SPACE = Space.of(MEAN, STD, SHAPE[1:])
 
 
 def linear(x):
-    return x.flatten(1) @ W.T + 3.0
+    return x.flatten(1) @ W.T.to(x.device) + 3.0
+
+
+BACKEND = {"name": "torch", "device": "cpu"}
+
+
+@pytest.fixture(
+    autouse=True,
+    params=[
+        pytest.param("torch"),
+        pytest.param("cpp", marks=pytest.mark.extension),
+        *([pytest.param("cuda", marks=pytest.mark.extension)] if missing("cuda") is None else []),
+    ],
+)
+def backend(request, monkeypatch):
+    """Every closed form holds on every backend."""
+    monkeypatch.setitem(BACKEND, "name", request.param)
+    monkeypatch.setitem(BACKEND, "device", "cuda" if request.param == "cuda" else "cpu")
 
 
 def climb(settings, targets=(0, 3), noise=0.01, head="softmax"):
     recipe = Recipe.model_validate(settings)
+    device = torch.device(BACKEND["device"])
     x = torch.randn(len(targets), *SHAPE, generator=torch.Generator().manual_seed(1)) * noise
-    ascent = Ascent(linear, torch.tensor(targets), x, None, recipe, SPACE, head)
+    space, numerics = SPACE.to(device), Numerics(backend=BACKEND["name"])
+    ascent = Ascent(linear, torch.tensor(targets).to(device), x.to(device), None, recipe, space, head, numerics)
     for _ in range(recipe.steps):
         ascent.step()
     final = ascent.finish()
-    return ascent, final
+    ascent.x, ascent.scores = ascent.x.cpu(), ascent.scores.cpu()
+    return ascent, Final(final.logit.cpu(), final.probability.cpu(), final.rank.cpu())
 
 
 def weights(targets=(0, 3)):

@@ -17,7 +17,7 @@ from classmodels.ascent.recipe import Recipe
 from classmodels.ascent.space import Space
 from classmodels.ops.affine import affine
 from classmodels.ops.filters import clip_small_contribution, clip_small_norm, gaussian_blur
-from classmodels.ops.step import step
+from classmodels.ops.step import coefficients, step, workspace
 
 FP16_SCALE = 1024.0
 
@@ -27,10 +27,12 @@ class Numerics:
     """How the arithmetic is carried out: chosen by `run/`, no part of the mathematics.
 
     autocast: dtype of the network's own arithmetic, or None for float32. layout: memory format of what it is shown.
+    backend: of the ops, see `ops/backend.py`.
     """
 
     autocast: torch.dtype | None = None
     layout: torch.memory_format = torch.contiguous_format
+    backend: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,24 @@ class Ascent:
     ) -> None:
         self.logits, self.targets, self.head = logits, targets, head
         self.recipe, self.numerics = recipe, numerics
-        self.x, self.maps = x, maps
-        self.m = torch.zeros_like(x)
-        self.v = torch.zeros_like(x) if recipe.optimizer.kind == "adam" else None
+        self.maps = maps
+        optimizer, regularizers = recipe.optimizer, recipe.regularizers
+        self.x = x.clone(memory_format=torch.contiguous_format)  # changed in place from here on
+        adam = optimizer.kind == "adam"
+        self.m = torch.zeros_like(x) if adam or optimizer.momentum else None
+        self.v = torch.zeros_like(x) if adam else None
+        # Total variation reads an element's neighbours: the new image goes to a second buffer, and they change places.
+        self.spare = torch.empty_like(x) if regularizers.tv else None
+        self.partial = workspace(x)
+        rows = [self._coefficients(t) for t in range(1, recipe.steps + 1)]
+        self.schedule = torch.tensor(rows, dtype=torch.float64).to(x.device, x.dtype)
         self.failed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.scores = torch.full((len(x), recipe.steps + 1), math.nan, device=x.device)
         self.done = 0
-        self.x0 = space.towards(recipe.regularizers.towards).to(x.dtype)
-        low, high = space.box
-        self.box = (low.to(x.dtype), high.to(x.dtype)) if recipe.clamp else None
-        if self.box is not None:
-            self.x = torch.clamp(self.x, *self.box)
+        self.x0 = space.towards(regularizers.towards).to(x.dtype)
+        low, high = space.box if recipe.clamp else (space.mean - math.inf, space.mean + math.inf)
+        self.low, self.high = low.to(x.dtype), high.to(x.dtype)
+        self.x.clamp_(self.low, self.high)
         self.precondition = (
             Precondition(recipe.preconditioner, space.shape, x.device, x.dtype)
             if recipe.preconditioner.active
@@ -87,27 +96,24 @@ class Ascent:
         """One step of every image; column `done` of scores is what the network saw."""
         raw = self._gradient()
         g = raw if self.precondition is None else self.precondition(raw, self._progress())
-        optimizer, regularizers = self.recipe.optimizer, self.recipe.regularizers
-        before = self.x
-        self.done += 1
-        self.x = step(
-            before,
-            g,
+        moved = step(
+            self.x,
+            g.contiguous(),
             self.m,
             self.v,
             self.failed,
-            t=self.done,
-            lr=self.learning_rate(self.done - 1),
-            optimizer=optimizer.kind,
-            momentum=optimizer.momentum,
-            betas=optimizer.betas,
-            normalize=optimizer.normalize,
-            l2=regularizers.l2,
-            l1=regularizers.l1,
-            tv=regularizers.tv,
-            x0=self.x0,
-            box=self.box,
+            self.schedule[self.done : self.done + 1],
+            norm=self.recipe.optimizer.normalize,
+            x0=self.x0.flatten(),
+            low=self.low.flatten(),
+            high=self.high.flatten(),
+            out=self.spare,
+            partial=self.partial,
+            backend=self.numerics.backend,
         )
+        if self.spare is not None:
+            self.x, self.spare = moved, self.x
+        self.done += 1
         self._filter(raw)
 
     def finish(self) -> Final:
@@ -117,6 +123,19 @@ class Ascent:
         self._see(logits, self.recipe.steps)
         chosen = log_probabilities(logits, self.head).gather(1, self.targets.view(-1, 1)).squeeze(1)
         return Final(self.scores[:, -1], chosen.exp(), rank(logits, self.targets))
+
+    def _coefficients(self, t: int) -> tuple[float, ...]:
+        optimizer, regularizers = self.recipe.optimizer, self.recipe.regularizers
+        first, second = optimizer.betas if optimizer.kind == "adam" else (optimizer.momentum, 0.0)
+        return coefficients(
+            t,
+            lr=self.learning_rate(t - 1),
+            momentum=first,
+            beta2=second,
+            l2=regularizers.l2,
+            l1=regularizers.l1,
+            tv=regularizers.tv,
+        )
 
     def learning_rate(self, done: int) -> float:
         """lr of the step that follows `done` finished ones; `cosine` falls from lr towards 0."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from classmodels.ops import extension
 from classmodels.ops.backend import BACKENDS, missing
 from classmodels.run.machine import available_cpus, total_memory
 
@@ -32,6 +33,7 @@ def collect() -> dict[str, dict[str, Any]]:
             for name in BACKENDS
             if name != "auto"
         },
+        "extension": extension.describe(),
     }
 
 

@@ -18,6 +18,7 @@ from classmodels.ascent.recipe import Recipe
 from classmodels.errors import InputError
 from classmodels.models.classifier import Classifier
 from classmodels.ops import backend as backends
+from classmodels.ops import extension
 from classmodels.run.machine import available_cpus, total_memory
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,7 +38,7 @@ class Machine:
 def choose_machine(device: str = "auto", backend: str = "auto") -> Machine:
     """The device and backend for a request. Raises InputError where one was asked for by name and is missing."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() and backend != "cpp" else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -46,7 +47,7 @@ def choose_machine(device: str = "auto", backend: str = "auto") -> Machine:
         raise InputError(f"device {device!r} is not supported: expected auto, cpu, cuda or cuda:N")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {device!r} is not available: torch sees {torch.cuda.device_count()} CUDA devices")
-    machine = Machine(chosen, backends.choose(backend))
+    machine = Machine(chosen, backends.choose(backend, chosen))
     if chosen.type == "cpu":
         # OMP_NUM_THREADS is how people, and tests side by side, ask for fewer.
         asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -85,7 +86,7 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine, frames: int
     device = machine.device
     name = precision(recipe.precision, device)
     layout = torch.channels_last
-    loop = Numerics(DTYPES[name], layout)
+    loop = Numerics(DTYPES[name], layout, machine.backend)
     largest = LARGEST_BATCH[device.type]
     spent = _bytes_per_image(classifier, loop, device)
     if device.type == "cuda":
@@ -101,6 +102,7 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine, frames: int
         "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
         "isa": None if cuda else torch.backends.cpu.get_cpu_capability(),
         "backend": machine.backend,
+        "variant": extension.compiled.variant() if extension.compiled and machine.backend == "cpp" else None,
         "dtype": name,
         "threads": 0 if cuda else torch.get_num_threads(),
         "batch": batch,
