@@ -1,16 +1,20 @@
-"""What most tests start from: a network of a few hundred weights, and the smallest job that ascends it."""
+"""What most tests start from: a network of a few hundred weights, the smallest job that ascends it, and a bucket."""
 
-from collections.abc import Callable
+import os
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
 
 from classmodels import cli
+from seaweed import ADMIN, BUCKET, OTHER_BUCKET, WRITER, SeaweedFS
 
 NETS = '''\
 """Networks of a few hundred weights, the same ones every time they are built."""
@@ -198,3 +202,43 @@ def _same_threads() -> Any:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_settings() -> Iterator[None]:
+    """The settings, credentials and proxies of whoever runs the tests are none of their business."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for variable in list(os.environ):
+            if variable.startswith(("AWS_", "CLASSMODELS_S3_")) or variable.lower().endswith("_proxy"):
+                monkeypatch.delenv(variable)
+        for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(variable, os.devnull)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def seaweed(_nobodys_settings: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 server with the buckets BUCKET and OTHER_BUCKET, for as long as this process tests."""
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweed"))
+    try:
+        admin = boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ADMIN.access_key,
+            aws_secret_access_key=ADMIN.secret_key,
+        )
+        for bucket in (BUCKET, OTHER_BUCKET):
+            admin.create_bucket(Bucket=bucket)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def bucket_uri(seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in the bucket where nothing is yet; the environment leads there, with the credentials of WRITER."""
+    for variable, value in {**WRITER.environment, "AWS_ENDPOINT_URL_S3": seaweed.endpoint}.items():
+        monkeypatch.setenv(variable, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"

@@ -56,7 +56,7 @@ def test_help_imports_nothing_heavy() -> None:
         "try:\n"
         "    main()\n"
         "finally:\n"
-        "    heavy = {'torch', 'torchvision', 'pydantic', 'numpy', 'PIL', 'yaml', 'rich', 'jinja2'}\n"
+        "    heavy = {'torch', 'torchvision', 'pydantic', 'numpy', 'PIL', 'yaml', 'rich', 'jinja2', 'botocore'}\n"
         "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)

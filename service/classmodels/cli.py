@@ -16,10 +16,13 @@ from classmodels.errors import ClassmodelsError
 
 if TYPE_CHECKING:
     from classmodels.job.check import CheckedJob
+    from classmodels.store import Store
 
 JOB = click.argument("job", metavar="JOB", type=click.Path(dir_okay=False))
 SET = click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field, e.g. seed=1.")
-OUTPUT = click.option("--output", metavar="FOLDER", help="Where results go, instead of the job's output.")
+OUTPUT = click.option(
+    "--output", metavar="WHERE", help="A folder or s3://bucket/prefix for the results, instead of the job's output."
+)
 ONLY = click.option(
     "--only", multiple=True, metavar="MODEL/RECIPE/CLASS", help="Only these units; * matches any part, e.g. */l2/9."
 )
@@ -70,12 +73,11 @@ def run(
     from classmodels.run.numerics import choose_machine
     from classmodels.run.progress import listener
     from classmodels.run.units import Tally
-    from classmodels.store import open_store
 
     machine = choose_machine(device, backend)
     plan = expand_plan(_load(job, overrides))
     wanted = selector(only, plan.units)
-    store = open_store(output or plan.job.job.output)
+    store = _store(plan.job, output)
     tally = Tally()
     progress = listener(Console(stderr=True))
     try:
@@ -156,11 +158,10 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
 
     from classmodels.job.plan import expand_plan
     from classmodels.run.estimate import estimate
-    from classmodels.store import open_store
 
     planned = expand_plan(_load(job, overrides))
     shards = planned.job.job.cluster.shards or 1
-    cost = estimate(planned, open_store(output or planned.job.job.output)) if with_estimate else None
+    cost = estimate(planned, _store(planned.job, output)) if with_estimate else None
     rows = [
         {
             "shard": shard,
@@ -201,10 +202,10 @@ def schema() -> None:
 
 
 @cli.command()
-@click.argument("source", metavar="FOLDER")
+@click.argument("source", metavar="SRC")
 @JSON
 def gallery(source: str, as_json: bool) -> None:
-    """Rebuild the pages of every run in FOLDER from its records and verdicts."""
+    """Rebuild the pages of every run in SRC, a folder or s3://bucket/prefix, from its records and verdicts."""
     from classmodels.gallery.rebuild import rebuild
     from classmodels.store import open_store
 
@@ -236,6 +237,14 @@ def _load(job: str, overrides: Sequence[str]) -> "CheckedJob":
     from classmodels.job.check import load_job
 
     return load_job(job, overrides)
+
+
+def _store(checked: "CheckedJob", output: str | None) -> "Store":
+    """Where the results of a job go; `output` instead of what the job says."""
+    from classmodels.s3 import S3Settings
+    from classmodels.store import open_store
+
+    return open_store(output or checked.job.output, S3Settings(**checked.job.storage.model_dump()))
 
 
 def _report_failures(failures: Sequence[Any], shown: int = 20) -> None:

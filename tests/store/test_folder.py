@@ -1,32 +1,15 @@
-"""A folder as a store: whole objects or none, in order, and never outside its root."""
+"""What only a folder has: links, disks that fill up, power cuts, leavings; `test_contract.py` has the rest."""
 
 import errno
 import os
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from classmodels.errors import InputError, StoreError
+from classmodels.errors import StoreError
 from classmodels.store import open_store
 from classmodels.store.folder import FolderStore
-
-
-def test_what_is_written_is_read_and_listed_in_order(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "new" / "out")
-    assert list(store.list("")) == []
-    for key in ("b/2", "a/1", "b/10", "c"):
-        store.write(key, key.encode())
-    assert store.read("b/10") == b"b/10"
-    assert store.read("b") is None
-    assert store.read("b/10/deeper") is None
-    assert list(store.list("")) == ["a/1", "b/10", "b/2", "c"]
-    assert list(store.list("b/1")) == ["b/10"]
-    store.delete("b/10")
-    store.delete("b/10")
-    assert list(store.list("b/")) == ["b/2"]
-    assert Path(store.locate("a/1")).read_bytes() == b"a/1"
 
 
 def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path: Path, monkeypatch) -> None:
@@ -41,43 +24,6 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path: Pat
         store.write("a", b"new")
     assert store.read("a") == b"old"
     assert os.listdir(tmp_path) == ["a"]
-
-
-def test_a_reader_never_sees_a_part_of_an_object(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path)
-    values = [bytes([letter]) * 200_000 for letter in b"ab"]
-    store.write("a", values[0])
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            for value in values:
-                store.write("a", value)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        assert all(store.read("a") in values for _ in range(300))
-    finally:
-        stop.set()
-        writer.join()
-
-
-@pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a/../../b", "a\0b"])
-def test_a_key_does_not_leave_the_folder(key: str, tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "root")
-    for act in (store.read, store.delete, lambda key: store.write(key, b"")):
-        with pytest.raises(StoreError, match="leaves the folder"):
-            act(key)
-
-
-@pytest.mark.parametrize("key", ["", ".", "a//b", "./a", "a/", "a/.", "\ud800"])
-def test_a_key_is_the_only_name_of_its_object(key: str, tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "root")
-    for act in (store.read, store.delete, store.locate, lambda key: store.write(key, b"")):
-        with pytest.raises(StoreError, match=r"names no object|cannot be a path"):
-            act(key)
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -203,5 +149,4 @@ def test_new_objects_have_the_permissions_that_the_umask_leaves(tmp_path: Path) 
 
 def test_the_uri_picks_the_store(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}").uri == str(tmp_path)
-    with pytest.raises(InputError, match="folders only"):
-        open_store("s3://bucket/prefix")
+    assert open_store("s3://bucket/prefix").uri == "s3://bucket/prefix"

@@ -31,7 +31,9 @@ def rebuild(store: Store) -> list[str]:
     if refused is not None:
         raise refused
     if not pages:
-        raise InputError(f"{store.uri}: found no run, expected a folder that `classmodels run` has written to")
+        raise InputError(
+            f"{store.uri}: found no run, expected a folder or bucket that `classmodels run` has written to"
+        )
     return pages
 
 

@@ -27,6 +27,7 @@ from classmodels.models.labels import did_you_mean, find_class, load_labels
 from classmodels.models.resolve import ResolvedModel, digest_code, resolve
 from classmodels.models.sources import check_factory
 from classmodels.models.spec import FieldError, ModelSpec, Name
+from classmodels.store import open_store
 
 T = TypeVar("T")
 
@@ -114,6 +115,7 @@ class _Check:
         models = self._models(data.get("models"), data.get("code"))
         classes = self._classes(data.get("classes"))
         panel = self._panel(data.get("panel", "all"), models)
+        self._output(data.get("output"))
         if job is None or self.problems:
             return None
         ascended = [model for model in models if model.spec.role == "ascend"]
@@ -324,6 +326,13 @@ class _Check:
                 )
         self._unique(names, "panel", "a judge judges once")
         return judges
+
+    def _output(self, output: Any) -> None:
+        if isinstance(output, str):
+            try:
+                open_store(output)
+            except InputError as error:
+                self._problem(("output",), str(error))
 
     def _map(self, index: int, mapping: dict[str, str | int], judge: ResolvedModel) -> None:
         """Problems of a judge's map: a label that no ascended model has, a class that the judge does not have."""

@@ -10,7 +10,7 @@ from classmodels.ops import extension
 from classmodels.ops.backend import BACKENDS, missing
 from classmodels.run.machine import available_cpus, total_memory
 
-PACKAGES = ("classmodels", "torch", "torchvision", "timm", "transformers", "numpy", "pillow")
+PACKAGES = ("classmodels", "torch", "torchvision", "timm", "transformers", "numpy", "pillow", "boto3")
 
 
 def collect() -> dict[str, dict[str, Any]]:

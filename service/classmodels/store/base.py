@@ -4,13 +4,28 @@ Keys are POSIX-style relative paths (`units/...`). An object appears whole or no
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from classmodels.errors import InputError
+from classmodels.errors import InputError, StoreError
+from classmodels.s3 import S3Settings
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One object as a listing has it. size: in bytes; modified: when it was last written, in UTC."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 class Store(Protocol):
-    """A flat space of named objects. Every method raises StoreError where the storage refuses."""
+    """A flat space of named objects, for many threads at once.
+
+    Every method raises StoreError where the storage refuses, or where a key is none (see `check_key`).
+    """
 
     uri: str
 
@@ -21,22 +36,41 @@ class Store(Protocol):
         """The object's bytes, or None where there is no such object."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """All keys that begin with `prefix`, in order; none when nothing is there."""
+        """All keys that begin with `prefix`, in order; none when nothing is there.
+
+        What lies at a name with a part that begins with `.` is no object of ours: it is never listed.
+        """
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """As `list`, with sizes and times: what it takes to tell what a copy lacks, and what is old."""
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens where there is none."""
 
     def locate(self, key: str) -> str:
-        """A path or URL a person can open."""
+        """A path or URI by which a person can name the object to other programs."""
 
 
-def open_store(uri: str) -> Store:
-    """The store at `uri`: a folder (created at the first write).
+def check_key(key: str, place: str) -> None:
+    """Raises StoreError unless `key` is the one name of an object inside `place`, which is named in the message."""
+    parts = key.split("/")
+    if key.startswith("/") or ".." in parts or "\0" in key:
+        raise StoreError(f"the key {key!r} leaves {place}")
+    if "" in parts or "." in parts:
+        raise StoreError(f"the key {key!r} names no object: expected names with one slash between them")
 
-    Raises InputError for a kind of URI that no implementation serves.
+
+def open_store(uri: str, settings: S3Settings | None = None) -> Store:
+    """The store at `uri`: a folder (created at the first write) or `s3://bucket/prefix`, reached as `settings` say.
+
+    Nothing is read or written yet. Raises InputError for any other kind of URI.
     """
+    if uri.lower().startswith("s3:"):
+        from classmodels.store.s3 import S3Store
+
+        return S3Store(uri, settings or S3Settings())
+    if "://" in uri and not uri.startswith("file://"):
+        raise InputError(f"found {uri!r}, expected a folder such as ./galleries, or s3://bucket/prefix")
     from classmodels.store.folder import FolderStore
 
-    if "://" in uri and not uri.startswith("file://"):
-        raise InputError(f"output {uri!r}: this version writes to folders only; expected a path such as ./galleries")
     return FolderStore(uri.removeprefix("file://"))

@@ -10,9 +10,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from classmodels.errors import StoreError
+from classmodels.store.base import Entry, check_key
 
 _TEMPORARY = ".writing-"
 _ABANDONED = 3600.0
@@ -59,25 +61,33 @@ class FolderStore:
             raise StoreError(f"cannot read {path}: {_reason(error)}") from error
 
     def list(self, prefix: str) -> Iterator[str]:
-        """All keys that begin with `prefix`, in order.
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """All objects whose keys begin with `prefix`, in order.
 
         A linked folder is entered only where `prefix` goes through it; a link that leads out of the root is no key.
         """
         top = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        found: list[str] = []
+        found: list[Entry] = []
         try:
             for folder, folders, files in os.walk(top, onerror=_raise):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 base = Path(folder).relative_to(self.root).as_posix()
                 for name in files:
-                    path = os.path.join(folder, name)
-                    if not name.startswith(".") and not (os.path.islink(path) and self._outside(path)):
-                        found.append(name if base == "." else f"{base}/{name}")
+                    path, key = os.path.join(folder, name), name if base == "." else f"{base}/{name}"
+                    if "/." in f"/{key}" or not key.startswith(prefix):
+                        continue
+                    if os.path.islink(path) and self._outside(path):
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        status = os.stat(path)
+                        found.append(Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
         except FileNotFoundError:
             return iter(())
         except OSError as error:
             raise StoreError(f"cannot list {top}: {_reason(error)}") from error
-        return iter(sorted(key for key in found if key.startswith(prefix)))
+        return iter(sorted(found))
 
     def delete(self, key: str) -> None:
         path = self._path(key, follow=False)
@@ -94,11 +104,7 @@ class FolderStore:
 
         follow: False where a link at the end of the path is not followed, but replaced or removed itself.
         """
-        parts = key.split("/")
-        if key.startswith("/") or ".." in parts or "\0" in key:
-            raise StoreError(f"the key {key!r} leaves the folder {self.root}")
-        if "" in parts or "." in parts:
-            raise StoreError(f"the key {key!r} names no object: expected names with one slash between them")
+        check_key(key, f"the folder {self.root}")
         try:
             os.fsencode(key)
         except UnicodeError as error:
