@@ -95,7 +95,7 @@ struct Soon {
 };
 
 // grad TV needs the flow (dx, dy) / |(dx, dy)| of the block and, across, of the elements just left of it.
-// across[apart + k] and down[k] are those of the block's element k.
+// across[k] and down[k] are those of the block's element k; the ones just left of it are at across[-apart] and on.
 ALWAYS_INLINE void flow(
     const Step& s, const float* plane, const Block& b, const Soon& soon, float* across, float* down) {
   const float* here = plane + b.row * s.length + b.left;
@@ -103,9 +103,8 @@ ALWAYS_INLINE void flow(
     const bool inside = b.left > 0;
     const float dx = inside ? here[k + s.apart] - here[k] : 0;
     const float dy = inside && b.row + 1 < s.rows ? here[k + s.length] - here[k] : 0;
-    across[s.apart + k] = dx * inverse_length(dx, dy);
+    across[k] = dx * inverse_length(dx, dy);
   }
-  across += s.apart;
   const bool last_column = b.left + b.width == s.length, last_row = b.row + b.rows == s.rows;
   const int64_t end = last_column ? b.count - s.apart : b.count;
   const int64_t with_below = std::min(last_row ? b.count - b.width : b.count, end);
@@ -142,8 +141,9 @@ ALWAYS_INLINE void walk(const Step& s, const Image& image, const Part& part) {
   // Every block begins at the same channel, so that the channels' values are laid out once.
   const int64_t tile = kTile / s.apart * s.apart;
   const int64_t most_rows = s.length <= tile && part.left == 0 && part.right == s.length ? tile / s.length : 1;
-  float x0[kTile], low[kTile], high[kTile], buffer[kTile];
-  float across[2 * kTile], down[2 * kTile];  // down: of the row above the block, then of the block
+  alignas(64) float x0[kTile], low[kTile], high[kTile], buffer[kTile];
+  alignas(64) float flows[2 * kTile], down[2 * kTile];  // down: of the row above the block, then of the block
+  float* across = flows + kTile;
   const bool interleaved = s.planes == 1;
   for (int64_t k = 0; k < std::min(tile, most_rows * (part.right - part.left)); ++k) {
     const int64_t channel = interleaved ? k % s.channels : part.plane;
@@ -173,7 +173,7 @@ ALWAYS_INLINE void walk(const Step& s, const Image& image, const Part& part) {
 #pragma omp simd
       for (int64_t k = 0; k < count; ++k) {
         float mk = kMomentum ? m[k] : 0, vk = kAdam ? v[k] : 0;
-        const float pull = kTv ? across[k] - across[k + apart] + down[k] - down[k + width] : 0;
+        const float pull = kTv ? across[k - apart] - across[k] + down[k] - down[k + width] : 0;
         out[k] = moved<kMomentum, kAdam, kTv>(x[k], g[k] * scale, mk, vk, pull, x0[k], low[k], high[k], rates);
         if (kMomentum) m[k] = mk;
         if (kAdam) v[k] = vk;
