@@ -18,7 +18,7 @@ $(INSTALLED): constraints.txt pyproject.toml setup.py Makefile $(wildcard csrc/*
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"found Python {sys.version.split()[0]}, expected 3.11 or later: make PYTHON=/path/to/python3")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip setuptools wheel ninja pybind11
-	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt numpy torch
 	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[examples]'
 	@touch $@
 
@@ -43,7 +43,7 @@ lint: $(DEVELOPING) ## style and types
 
 bench: $(DEVELOPING) ## time the fused step on this machine and renew benchmarks/README.md
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/step.py --table
+	$(BIN)/python benchmarks/table.py benchmarks/results/*.json
 
 # For a machine with a GPU and its own torch: nothing is installed, the extension is built where it lies.
 gpu-check: ## on a GPU machine: build, run the GPU tests and the sanitizer, time the step, write benchmarks/results/
