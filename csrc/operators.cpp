@@ -2,6 +2,7 @@
 // device. Through libtorch's stable ABI, so that one binary serves several versions of torch.
 #include "tensors.h"
 
+#include "filters.h"
 #include "step.h"
 
 namespace classmodels {
@@ -84,18 +85,83 @@ void step_(
   step_cpu(s);
 }
 
+// A kernel to blur with, whose reflection at the border must not reach beyond the other side of `size` pixels.
+int64_t radius_of(const Tensor& weights, const char* name, int64_t size) {
+  const int64_t taps = weights.dim() == 1 ? weights.size(0) : 0;
+  STD_TORCH_CHECK(taps % 2 == 1, name, " must be one-dimensional and of odd length, found ", shape_of(weights));
+  STD_TORCH_CHECK(taps / 2 < size, name, " must have a radius below ", size, ", found ", taps / 2);
+  return taps / 2;
+}
+
+void blur_(Tensor x, Tensor scratch, Tensor across, Tensor down, Tensor failed) {
+  const Images images(x);
+  Blur b{};
+  b.x = images.floats(x, "x");
+  b.scratch = images.floats(scratch, "scratch");
+  STD_TORCH_CHECK(b.scratch != b.x || x.numel() == 0, "scratch must be another tensor than x");
+  b.failed = static_cast<bool*>(images.vector(failed, ScalarType::Bool, images.count, "failed"));
+  if (x.numel() == 0) return;
+  b.across_radius = radius_of(across, "across", images.width);
+  b.across = static_cast<float*>(images.vector(across, ScalarType::Float, across.size(0), "across"));
+  b.down_radius = radius_of(down, "down", images.height);
+  b.down = static_cast<float*>(images.vector(down, ScalarType::Float, down.size(0), "down"));
+  b.images = images.count, b.rows = images.height, b.columns = images.width;
+  b.planes = images.channels_last ? 1 : images.channels;
+  b.apart = images.channels_last ? images.channels : 1;
+#ifdef WITH_CUDA
+  if (images.cuda) return on_current_stream(blur_cuda, b, images.device);
+#endif
+  blur_cpu(b);
+}
+
+void clip_(Tensor x, std::optional<Tensor> g, Tensor worth, Tensor failed, Tensor x0, int64_t rank) {
+  const Images images(x);
+  Clip c{};
+  c.x = images.floats(x, "x");
+  c.g = g ? images.gradient(*g, &c.g_type) : nullptr;
+  c.failed = static_cast<bool*>(images.vector(failed, ScalarType::Bool, images.count, "failed"));
+  c.x0 = static_cast<float*>(images.vector(x0, ScalarType::Float, images.channels, "x0"));
+  c.images = images.count, c.channels = images.channels, c.pixels = images.height * images.width;
+  STD_TORCH_CHECK(
+      worth.dim() == 2 && worth.size(0) == c.images && worth.size(1) == c.pixels + 1 && lies_in_rows(worth),
+      "worth must be [", c.images, ", ", c.pixels + 1, "] and contiguous, found ", shape_of(worth));
+  STD_TORCH_CHECK(worth.scalar_type() == ScalarType::Float, "worth must be float32");
+  images.same_device(worth, "worth");
+  c.worth = static_cast<float*>(worth.mutable_data_ptr());
+  if (x.numel() == 0) return;
+  STD_TORCH_CHECK(c.pixels <= UINT32_MAX, "x must have at most 2^32 - 1 pixels in an image");
+  STD_TORCH_CHECK(rank >= 1 && rank <= c.pixels, "rank must be from 1 to ", c.pixels, ", found ", rank);
+  c.rank = rank;
+  c.pixel_apart = images.channels_last ? c.channels : 1;
+  c.channel_apart = images.channels_last ? 1 : c.pixels;
+#ifdef WITH_CUDA
+  if (images.cuda) return on_current_stream(clip_cuda, c, images.device);
+#endif
+  clip_cpu(c);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(classmodels, library) {
   library.def(
       "step_(Tensor(a!) x, Tensor g, Tensor(b!)? m, Tensor(c!)? v, Tensor(d!) failed, Tensor(e!) partial, "
       "Tensor coefficients, Tensor x0, Tensor low, Tensor high, int norm, Tensor(f!)? out) -> ()");
+  library.def("blur_(Tensor(a!) x, Tensor(b!) scratch, Tensor across, Tensor down, Tensor failed) -> ()");
+  library.def("clip_(Tensor(a!) x, Tensor? g, Tensor(b!) worth, Tensor failed, Tensor x0, int rank) -> ()");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(classmodels, CPU, library) { library.impl("step_", TORCH_BOX(&step_)); }
+STABLE_TORCH_LIBRARY_IMPL(classmodels, CPU, library) {
+  library.impl("step_", TORCH_BOX(&step_));
+  library.impl("blur_", TORCH_BOX(&blur_));
+  library.impl("clip_", TORCH_BOX(&clip_));
+}
 
 #ifdef WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(classmodels, CUDA, library) { library.impl("step_", TORCH_BOX(&step_)); }
+STABLE_TORCH_LIBRARY_IMPL(classmodels, CUDA, library) {
+  library.impl("step_", TORCH_BOX(&step_));
+  library.impl("blur_", TORCH_BOX(&blur_));
+  library.impl("clip_", TORCH_BOX(&clip_));
+}
 #endif
 
 }  // namespace classmodels

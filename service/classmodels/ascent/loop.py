@@ -7,6 +7,7 @@ precondition, step, filter. `run/` decides what is in a batch and what becomes o
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from classmodels.ascent.objective import log_probabilities, objective, rank
 from classmodels.ascent.preconditioner import Precondition
 from classmodels.ascent.recipe import Recipe
 from classmodels.ascent.space import Space
+from classmodels.ops import filters
 from classmodels.ops.affine import affine
-from classmodels.ops.filters import clip_small_contribution, clip_small_norm, gaussian_blur
 from classmodels.ops.step import coefficients, step, workspace
 
 FP16_SCALE = 1024.0
@@ -75,8 +76,9 @@ class Ascent:
         self.m = torch.zeros_like(x) if adam or optimizer.momentum else None
         self.v = torch.zeros_like(x) if adam else None
         # Total variation reads an element's neighbours: the new image goes to a second buffer, and they change places.
-        self.spare = torch.empty_like(x) if regularizers.tv else None
+        self.spare = torch.empty_like(self.x)
         self.partial = workspace(x)
+        self.worth = filters.workspace(x)
         rows = [self._coefficients(t) for t in range(1, recipe.steps + 1)]
         self.schedule = torch.tensor(rows, dtype=torch.float64).to(x.device, x.dtype)
         self.failed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -107,12 +109,12 @@ class Ascent:
             x0=self.x0.flatten(),
             low=self.low.flatten(),
             high=self.high.flatten(),
-            out=self.spare,
+            out=self.spare if self.recipe.regularizers.tv else None,
             partial=self.partial,
             backend=self.numerics.backend,
         )
-        if self.spare is not None:
-            self.x, self.spare = moved, self.x
+        if moved is self.spare:
+            self.x, self.spare = self.spare, self.x
         self.done += 1
         self._filter(raw)
 
@@ -174,12 +176,11 @@ class Ascent:
         """The periodic regularizers; an image that failed keeps its pixels."""
         regularizers = self.recipe.regularizers
         blur, norm, contribution = regularizers.blur, regularizers.small_norm, regularizers.small_contribution
-        x = self.x
+        common: dict[str, Any] = {"failed": self.failed, "backend": self.numerics.backend}
+        clip: dict[str, Any] = {"x0": self.x0.flatten(), "worth": self.worth} | common
         if blur.sigma and self.done % blur.every == 0:
-            x = gaussian_blur(x, blur.sigma)
+            filters.gaussian_blur(self.x, blur.sigma, scratch=self.spare, **common)
         if norm.percentile and self.done % norm.every == 0:
-            x = clip_small_norm(x, norm.percentile, self.x0)
+            filters.clip_small_norm(self.x, norm.percentile, **clip)
         if contribution.percentile and self.done % contribution.every == 0:
-            x = clip_small_contribution(x, g, contribution.percentile, self.x0)
-        if x is not self.x:
-            self.x = torch.where(self.failed.view(-1, 1, 1, 1), self.x, x)
+            filters.clip_small_contribution(self.x, g.contiguous(), contribution.percentile, **clip)
