@@ -50,12 +50,14 @@ def with_cuda(tmp_path_factory) -> dict:
     return facts(folder)
 
 
+@pytest.mark.extension
 def test_the_cuda_part_compiles_for_all_architectures_and_loads_beside_any_torch(with_cuda) -> None:
     assert {kernel["architecture"] for kernel in with_cuda["kernels"]} == EVERY
     assert with_cuda["ops"] == "classmodels.step_"
     assert re.fullmatch(r"\d+\.\d+", with_cuda["cuda"])
 
 
+@pytest.mark.extension
 def test_no_kernel_spills_or_keeps_anything_in_local_memory(with_cuda) -> None:
     names = {re.match(r"\w+", kernel["kernel"])[0] for kernel in with_cuda["kernels"]}
     assert {"squares", "update"} <= names
