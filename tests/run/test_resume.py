@@ -187,6 +187,21 @@ def test_a_unit_that_cannot_be_done_leaves_no_state(work: Work, tiny_data: Calla
     assert not work.states
 
 
+def test_a_network_that_breaks_down_under_way_goes_on_from_its_state_the_next_time(work: Work) -> None:
+    assert work.run("undisturbed").code == 0
+    real = Ascent.finish
+    with work.monkeypatch.context() as patched:
+        patched.setattr(Ascent, "finish", lambda ascent: [][0])
+        assert work.run(interval=0).code == 3
+    assert Ascent.finish is real
+    assert len(work.states) == 1
+    ended = work.run()
+    assert ended.code == 0
+    assert "4 units go on after step " in ended.err
+    assert work.steps < BATCHES * STEPS
+    assert work.tree() == work.tree("undisturbed")
+
+
 def test_a_film_of_other_frames_starts_over(interrupted: Work, caplog: pytest.LogCaptureFixture) -> None:
     ended = interrupted.command(
         "run", interrupted.job, "--output", interrupted.folder / "out", "--set", "animation.frames=6"

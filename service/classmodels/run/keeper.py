@@ -48,6 +48,7 @@ class Keeper:
         self._background = Background("state", 1)
 
     def begin(self, task: Task) -> None:
+        self._saved.clear()  # a task that broke off keeps its state for the next run
         self._prefix = state_prefix(task.prefix)
         self._here = [(key, name) for key, name in self._found if key.rpartition("/")[0] + "/" == self._prefix]
 
@@ -57,10 +58,10 @@ class Keeper:
         The next batch begins.
         """
         self._last = time.monotonic()
-        targets, numerics12 = [climb.target for climb in climbs], Name.of([0], [], choice.described).numerics12
         left = {climb.identity for climb in climbs}
+        wanted = Name.of([climb.target for climb in climbs], left, choice.described)
         for key, name in list(self._here):
-            if name.numerics12 != numerics12 or name.last < min(targets) or max(targets) < name.first:
+            if name.numerics12 != wanted.numerics12 or name.last < wanted.first or wanted.last < name.first:
                 continue
             self._here.remove((key, name))
             state = self._read(key, name)

@@ -25,6 +25,8 @@ from classmodels.store import Store
 
 log = logging.getLogger("classmodels")
 
+_RECORD = re.compile(r"(\d{4,12})\.json")
+
 GRACE = 5.0
 """Seconds for what has finished ascending to be written when the process is asked to end, beside keeper.FLUSH for the
 batch under way: some clusters give but 15 for both."""
@@ -59,11 +61,8 @@ def do_units(
         doing.keeper.close()
 
 
-_RECORD = re.compile(r"(\d{4,12})\.json")
-
-
 class _Doing:
-    """The units of one run on one machine."""
+    """The units of one run on one machine: `do` them."""
 
     def __init__(
         self,
@@ -103,6 +102,7 @@ class _Doing:
         self.keeper.sweep(tasks, self.settled)
 
     def ascend(self, task: Task, units: list[Unit]) -> None:
+        """Batch after batch; each is handed over to be written before the next one begins."""
         classifier, recipe = self.load(task), task.recipe.recipe
         outside = [unit for unit in units if unit.class_index >= classifier.classes]
         for unit in outside:
