@@ -6,7 +6,7 @@ DEVELOPING := .venv/developing
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install gallery test test-fallback lint bench gpu-check clean
+.PHONY: help install gallery test test-fallback soak lint bench gpu-check clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: $(DEVELOPING) ## all tests, with coverage
 test-fallback: $(DEVELOPING) ## delete the compiled extension and run the suite on the PyTorch fallback
 	rm -f service/classmodels/_C.*.so $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m 'not extension'
+
+soak: $(DEVELOPING) ## kill runs 200 times on a folder and on an S3 server; renew benchmarks/results/soak.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak tests/soak
 
 lint: $(DEVELOPING) ## style and types
 	$(BIN)/ruff check .

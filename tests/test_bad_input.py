@@ -336,6 +336,8 @@ def test_a_full_disk_ends_with_4_and_keeps_what_is_finished(
 
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", fsync)
+        full.setattr("classmodels.run.upload.FEWEST", 1)  # one after the other: what got through can be told
+        full.setattr("classmodels.run.upload.MOST", 1)
         ended = trial.run(alone=True)
     assert ended.code == 4
     assert "the disk is full; free some space and run the job again: what is finished is kept" in ended.err

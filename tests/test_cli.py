@@ -319,17 +319,22 @@ def test_an_interrupt_keeps_what_is_done_and_the_next_run_goes_on(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.3)  # the rest of the first batch, and into the second
+    asked = time.monotonic()
     started.send_signal(polite)
     out, err = started.communicate(timeout=60)
+    assert time.monotonic() - asked < 5
     assert started.returncode == 130
     assert "Traceback" not in out + err
     kept = {path: path.read_bytes() for path in records(tmp_path)}
     assert 1 <= len(kept) < 5
     assert f"interrupted: {len(kept)} units are done and kept, {5 - len(kept)} are left" in err
     assert not list((tmp_path / "out").rglob(".*"))
+    assert len(list(tmp_path.glob("out/state/*/*/*.safetensors"))) == 1
 
     ended = run_command("run", slow_job)
     assert ended.code == 0
+    assert "1 units go on after step " in ended.err
+    assert not list(tmp_path.glob("out/state/*/*/*"))
     assert ended.out.startswith(f"{5 - len(kept)} units done, {len(kept)} were done already, 0 failed")
     assert {path: path.read_bytes() for path in kept} == kept
     assert len(records(tmp_path)) == 5

@@ -53,6 +53,16 @@ def cli() -> None:
     show_default=True,
     help="What computes the steps; a backend that is named and missing is an error.",
 )
+@click.option(
+    "--state-interval",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    envvar="CLASSMODELS_STATE_INTERVAL",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How often the batch under way is saved, so that a killed run goes on from there.",
+)
 def run(
     job: str,
     overrides: Sequence[str],
@@ -61,10 +71,12 @@ def run(
     as_json: bool,
     device: str,
     backend: str,
+    state_interval: float,
 ) -> None:
     """Do the whole JOB here: ascend every unit, have the panel judge, write the gallery.
 
-    What is done already is left alone. Ctrl-C keeps what is finished; the same command goes on from there.
+    What is done already is left alone. Ctrl-C keeps what is finished and saves what is under way; the same command
+    goes on from there.
     """
     from rich.console import Console
 
@@ -72,7 +84,7 @@ def run(
     from classmodels.run.job import run_job
     from classmodels.run.numerics import choose_machine
     from classmodels.run.progress import listener
-    from classmodels.run.units import Tally
+    from classmodels.run.upload import Tally
 
     machine = choose_machine(device, backend)
     plan = expand_plan(_load(job, overrides))
@@ -82,7 +94,7 @@ def run(
     progress = listener(Console(stderr=True))
     try:
         with progress:
-            report = run_job(plan, store, machine, progress, tally, wanted)
+            report = run_job(plan, store, machine, progress, tally, wanted, state_interval)
     except KeyboardInterrupt:
         left = len([unit for unit in plan.units if wanted(unit)]) - tally.done - tally.already
         click.echo(

@@ -26,6 +26,13 @@ class ModelError(ClassmodelsError):
 
 
 class StoreError(ClassmodelsError):
-    """Storage cannot be read or written (exit code 4)."""
+    """Storage cannot be read or written (exit code 4).
+
+    passing: whether the same may well succeed in a while, as with a server that restarts.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing

@@ -90,6 +90,7 @@ _REASONS = {
     "XNotImplemented": _UNSUPPORTED,
 }
 _BY_STATUS = {301: _REGION, 307: _REGION, 403: _DENIED, 429: _BUSY, 503: _BUSY, 507: _FULL}
+_PASSING = {429, 500, 502, 503, 504}
 _ADDRESS = "check storage.endpoint_url or AWS_ENDPOINT_URL, and the network"
 _SERVER = "look at the server and at proxies before it"
 _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
@@ -140,7 +141,8 @@ def store_error(error: Exception, endpoint: str, operation: str, bucket: str, ke
     what = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
     advice = advice.format(permission=_PERMISSIONS.get(operation, f"s3:{operation}"))
     verb = _VERBS.get(operation, operation)
-    return StoreError(f"cannot {verb} {what} at {endpoint}: {reason}; {advice} [{operation}: {code}]")
+    sentence = f"cannot {verb} {what} at {endpoint}: {reason}; {advice} [{operation}: {code}]"
+    return StoreError(sentence, passing=is_passing(error))
 
 
 def is_missing(error: Exception) -> bool:
@@ -162,6 +164,18 @@ def is_damage(error: Exception) -> bool:
             boto.FlexibleChecksumError,
         ),
     )
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether `error` may well pass by itself: a server or network that is down, busy or slow, not one that refuses.
+
+    An object that differs from what was written stays as it is.
+    """
+    if isinstance(error, boto.ClientError):
+        return status_of(error) in _PASSING
+    if isinstance(error, (BodyDiffersError, boto.SSLError)):
+        return False
+    return isinstance(error, (boto.HTTPClientError, boto.ConnectionError)) or is_damage(error)
 
 
 def code_of(error: boto.ClientError) -> str:

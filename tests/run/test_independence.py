@@ -15,7 +15,7 @@ from classmodels.run.batch import Climb, ascend_all
 from classmodels.run.job import run_job
 from classmodels.run.numerics import choose, choose_machine
 from classmodels.run.progress import Quiet
-from classmodels.run.units import Tally
+from classmodels.run.upload import Tally
 from classmodels.store import open_store
 
 RECIPE = {
@@ -113,7 +113,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_in_the_numerics(
     def short_of_memory(classifier, recipe, climbs, choice, *rest):
         sizes.append(choice.batch)
         if choice.batch > 1:
-            rest[-1](3)  # a step of three units, lost with the batch
+            rest[2](3)  # a step of three units, lost with the batch
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return real(classifier, recipe, climbs, choice, *rest)
 

@@ -5,7 +5,7 @@ precondition, step, filter. `run/` decides what is in a batch and what becomes o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class Ascent:
 
     x: float32 [N, C, H, W], the images now. scores: float32 [N, steps + 1], NaN where not yet known. failed: bool
     [N], the images whose gradient or score was not finite; they stay as they were. Call `step` recipe.steps
-    times, then `finish`.
+    times, then `finish`; between steps `state` and `restore` interrupt the climb and take it up again.
 
     logits: the classifier, x [N, C, H, W] to float [N, classes]. targets: int64 [N]. maps: float32
     [steps, N, 2, 3] (see `draws.transform_maps`), or None without transforms.
@@ -117,6 +117,34 @@ class Ascent:
             self.x, self.spare = self.spare, self.x
         self.done += 1
         self._filter(raw)
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies, in main memory, of all that steps change but for `done`; what `restore` needs to go on from here."""
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self._changing().items()}
+
+    def restore(self, state: Mapping[str, Tensor], done: int) -> None:
+        """Go on as the ascent did that gave `state` after `done` steps: what follows is the same to the bit.
+
+        Raises ValueError, and changes nothing, where `state` is none of an ascent like this one.
+        """
+        own = self._changing()
+        if not 0 <= done <= self.recipe.steps:
+            raise ValueError(f"found {done} steps done, expected at most {self.recipe.steps}")
+        if state.keys() != own.keys():
+            raise ValueError(f"found {sorted(state)}, expected {sorted(own)}")
+        for name, tensor in own.items():
+            found = state[name]
+            if (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+                raise ValueError(
+                    f"{name}: found {found.dtype} {list(found.shape)}, expected {tensor.dtype} {list(tensor.shape)}"
+                )
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+        self.done = done
+
+    def _changing(self) -> dict[str, Tensor]:
+        held = {"x": self.x, "m": self.m, "v": self.v, "scores": self.scores, "failed": self.failed}
+        return {name: tensor for name, tensor in held.items() if tensor is not None}
 
     def finish(self) -> Final:
         """The last column of scores, and the network's view of the finished images."""

@@ -1,7 +1,13 @@
-"""One batch: the units that ascend together, padded to a fixed size, and what came of each."""
+"""One batch: the units that ascend together, padded to a fixed size, and what came of each.
 
+A batch that was interrupted goes on from its saved state, byte for byte as if nothing had happened: see `Saving`.
+"""
+
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +20,9 @@ from classmodels.ascent.space import Space
 from classmodels.image import Pixels, to_pixels
 from classmodels.models.classifier import Classifier
 from classmodels.run.numerics import Choice, Machine, is_out_of_memory
+from classmodels.run.state import State
+
+log = logging.getLogger("classmodels")
 
 
 @dataclass(frozen=True)
@@ -26,8 +35,12 @@ class Climb:
 
 @dataclass(frozen=True)
 class Summit:
-    """What came of a unit. x: float32 [C, H, W]. frames: uint8 [H, W, C] each. scores: float32 [steps + 1]."""
+    """What came of a unit. x: float32 [C, H, W]. frames: uint8 [H, W, C] each. scores: float32 [steps + 1].
 
+    seconds: its share of what the batch took, also before it was interrupted.
+    """
+
+    climb: Climb
     x: NDArray[np.float32]
     frames: tuple[Pixels, ...]
     scores: NDArray[np.float32]
@@ -35,6 +48,17 @@ class Summit:
     probability: float
     rank: int
     failed: bool
+    seconds: float
+
+
+class Saving(Protocol):
+    """Who keeps the state of batches under way; `keeper.py` does, for runs with a store."""
+
+    def resume(self, climbs: Sequence[Climb], choice: Choice) -> State | None:
+        """The state of a batch with some of `climbs`, at most choice.batch, that is to go on; None to begin anew."""
+
+    def between_steps(self, climbs: Sequence[Climb], choice: Choice, snapshot: Callable[[], State]) -> None:
+        """Called after every step: the place to take a snapshot, or to interrupt the ascent."""
 
 
 def ascend_all(
@@ -45,15 +69,19 @@ def ascend_all(
     machine: Machine,
     frames: Sequence[int] = (),
     on_step: Callable[[int], None] = lambda images: None,
+    saving: Saving | None = None,
 ) -> Iterator[tuple[Choice, list[Summit]]]:
-    """The units in batches, each with the numerics it was done with, in order.
+    """The units in batches, each with the numerics it was done with: in order, but for those with a saved state.
 
     frames: after how many steps a frame is taken. on_step is told how many units took a step, or, negative, how many
     unit-steps were lost. Where memory runs out the batch starts over at half the size, under numerics that say so.
     """
-    start = 0
-    while start < len(climbs):
-        part = climbs[start : start + choice.batch]
+    left = list(climbs)
+    while left:
+        state = saving.resume(left, choice) if saving else None
+        if state is not None:
+            left.sort(key=lambda climb: climb.identity not in state.units)
+        part = left[: choice.batch if state is None else sum(climb.identity in state.units for climb in left)]
         taken = 0
 
         def count(images: int) -> None:
@@ -62,7 +90,7 @@ def ascend_all(
             on_step(images)
 
         try:
-            summits = ascend_batch(classifier, recipe, part, choice, machine, frames, count)
+            summits = ascend_batch(classifier, recipe, part, choice, machine, frames, count, saving, state)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or choice.batch == 1:
                 raise
@@ -72,7 +100,8 @@ def ascend_all(
                 torch.cuda.empty_cache()
             continue
         yield choice, summits
-        start += len(part)
+        del summits  # or they would take up room while the next batch ascends
+        left = left[len(part) :]
 
 
 def ascend_batch(
@@ -83,8 +112,13 @@ def ascend_batch(
     machine: Machine,
     frames: Sequence[int],
     on_step: Callable[[int], None],
+    saving: Saving | None,
+    state: State | None,
 ) -> list[Summit]:
-    """At most choice.batch units, ascended together; copies of the first fill the batch: the kernels stay the same."""
+    """At most choice.batch units, ascended together; copies of the first fill the batch: the kernels stay the same.
+
+    state: where they go on from; None to begin. A state that is none of such a batch is passed over with a warning.
+    """
     device, spec = machine.device, classifier.input
     space = Space.of(spec.mean, spec.std, spec.size)
     padded = [*climbs, *[climbs[0]] * (choice.batch - len(climbs))]
@@ -103,29 +137,62 @@ def ascend_batch(
         classifier.head,
         choice.loop,
     )
-    wanted, film = set(frames), []
-    for done in range(recipe.steps + 1):
-        if done in wanted:
-            film.append(to_pixels(_numpy(ascent.x), spec.mean, spec.std))
+    film: dict[int, Pixels] = {}
+    began = time.monotonic()
+    if state is not None:
+        try:
+            film = _go_on(ascent, state.rows([climb.identity for climb in padded]), frames)
+        except (ValueError, TypeError) as error:  # TypeError: numbers of a kind that torch does not know
+            log.warning("a saved state is ignored: %s", error)
+        else:
+            began -= state.seconds
+            on_step(len(climbs) * state.done)
+
+    def snapshot() -> State:
+        own = slice(len(climbs))
+        tensors = {name: tensor.numpy()[own] for name, tensor in ascent.state().items()}
+        pictures = {step: pixels[own] for step, pixels in film.items()}
+        units = tuple(climb.identity for climb in climbs)
+        return State(units, choice.described, ascent.done, time.monotonic() - began, tensors, pictures)
+
+    for done in range(ascent.done, recipe.steps + 1):
+        if done in frames:
+            film[done] = to_pixels(_numpy(ascent.x), spec.mean, spec.std)
         if done < recipe.steps:
             ascent.step()
             on_step(len(climbs))
+            if saving is not None:
+                saving.between_steps(climbs, choice, snapshot)
     final = ascent.finish()
     images, scores = _numpy(ascent.x), _numpy(ascent.scores)
     logit, probability, rank = final.logit.tolist(), final.probability.tolist(), final.rank.tolist()
     failed = ascent.failed.tolist()
+    seconds = (time.monotonic() - began) / len(climbs)
     return [
         Summit(
+            climb,
             images[index],
-            tuple(frame[index] for frame in film),
+            tuple(film[step][index] for step in frames),
             scores[index],
             logit[index],
             probability[index],
             rank[index],
             failed[index],
+            seconds,
         )
-        for index in range(len(climbs))
+        for index, climb in enumerate(climbs)
     ]
+
+
+def _go_on(ascent: Ascent, state: State, frames: Sequence[int]) -> dict[int, Pixels]:
+    """Put `ascent` where it was in `state`, and return the film up to there. Raises ValueError where it was no such."""
+    film = {step: state.film.get(step) for step in frames if step < state.done}
+    count, channels, height, width = ascent.x.shape
+    for step, pixels in film.items():
+        if pixels is None or pixels.shape != (count, height, width, channels) or pixels.dtype != np.uint8:
+            raise ValueError(f"it has no frame of step {step} like those of this film")
+    ascent.restore({name: torch.from_numpy(values) for name, values in state.tensors.items()}, state.done)
+    return {step: pixels for step, pixels in film.items() if pixels is not None}
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:

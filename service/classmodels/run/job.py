@@ -9,11 +9,14 @@ from typing import Any
 from classmodels.gallery import write_gallery
 from classmodels.gallery.units import record_of
 from classmodels.job.plan import Plan, Unit
+from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
-from classmodels.run.units import Failure, Tally, do_units
+from classmodels.run.units import do_units
+from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import judge_all
 from classmodels.store import RunPlan, Store
+from classmodels.store.patient import PatientStore
 from classmodels.store.records import JudgeEntry, dump, gallery_prefix, plan_key
 
 
@@ -45,19 +48,32 @@ def run_job(
     progress: Quiet,
     tally: Tally,
     wanted: Callable[[Unit], bool] = lambda unit: True,
+    interval: float = INTERVAL,
 ) -> Report:
     """Do the wanted units of the plan, have them judged, write the gallery. Running again does only what is missing.
 
-    Raises StoreError. On KeyboardInterrupt `tally` says what is done; all of that is kept.
+    interval: seconds between two saved states of the batch under way. Once the store has been reached it is given time
+    where it fails in passing. Raises StoreError. On KeyboardInterrupt `tally` says what is done; all of that is kept.
     """
     began = time.monotonic()
     summary = run_plan(plan)
     write_plan(summary, store)
+    reached, store = store, PatientStore(store)
     for model, reason in plan.job.broken.items():
         if not plan.job.classes[model]:  # `classes: all` of a network that cannot tell how many it has
             tally.failures.append(Failure(f"model {model}", reason))
     units = [unit for unit in plan.units if wanted(unit)]
-    do_units(units, plan.job.job.animation, store, machine, progress, tally, damaged(summary, store))
+    do_units(
+        units,
+        plan.job.job.animation,
+        store,
+        machine,
+        progress,
+        tally,
+        damaged(summary, store),
+        prove=lambda: reached.write(plan_key(summary.run12), dump(summary)),
+        interval=interval,
+    )
     verdicts = judge_all(plan, store, machine, progress, tally)
     nothing_new = tally.done == 0 and verdicts == 0
     page = current_page(store, summary) if nothing_new else None

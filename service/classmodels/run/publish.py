@@ -1,4 +1,7 @@
-"""A finished unit becomes objects in the store: image, animation, and last the record that says it is done."""
+"""A finished unit becomes objects for the store: image, animation, and last the record that says it is done.
+
+`upload.py` writes them, while the ascent of other units goes on.
+"""
 
 import json
 import math
@@ -18,31 +21,43 @@ from classmodels.job.plan import Unit
 from classmodels.models.classifier import Classifier
 from classmodels.run.batch import Summit
 from classmodels.run.numerics import Choice
-from classmodels.store import FileEntry, Record, Store
+from classmodels.store import FileEntry, Record
 from classmodels.store.records import ModelEntry, Outcome, RecipeEntry, dump, file_name
 
 
 @dataclass(frozen=True)
 class Publisher:
-    """Writes units of one task. animation: webp | gif | apng | none."""
+    """Knows the units of one task. animation: webp | gif | apng | none."""
 
-    store: Store
     classifier: Classifier
     animation: str
 
-    def publish(self, unit: Unit, summit: Summit, choice: Choice, seconds: float) -> None:
-        """Image and animation first, then the record. Raises StoreError; then the unit counts as not done."""
+    def objects(self, unit: Unit, summit: Summit, choice: Choice) -> dict[str, bytes]:
+        """What to write for `unit`, by key and in this order: the record last, since its presence means done."""
         spec = self.classifier.input
         pixels = to_pixels(summit.x, spec.mean, spec.std)
-        image = self._write(unit, encode_png(pixels, provenance(unit)), "png", pixels)
-        animation = None
+        files = {"png": encode_png(pixels, provenance(unit))}
         if self.animation != "none":
-            film = encode_animation(summit.frames, self.animation)
             # An APNG has the suffix of its own kind, so that it is never mistaken for the image.
-            animation = self._write(unit, film, self.animation, pixels, len(summit.frames))
+            files[self.animation] = encode_animation(summit.frames, self.animation)
+        entries = {suffix: self._entry(unit, data, suffix, pixels) for suffix, data in files.items()}
+        animation = entries.get(self.animation)
+        record = self._record(
+            unit,
+            summit,
+            choice,
+            image=entries["png"],
+            animation=animation and animation.model_copy(update={"frames": len(summit.frames)}),
+        )
+        objects = {unit.task.prefix + entries[suffix].name: data for suffix, data in files.items()}
+        return objects | {unit.record_key: dump(record)}
+
+    def _record(
+        self, unit: Unit, summit: Summit, choice: Choice, image: FileEntry, animation: FileEntry | None
+    ) -> Record:
         task = unit.task
         identity = recipe_identity(task.recipe.recipe, task.seed)
-        record = Record(
+        return Record(
             model=ModelEntry(
                 name=task.model.spec.name,
                 model12=task.model.model12,
@@ -76,25 +91,21 @@ class Publisher:
             nondeterministic=choice.nondeterministic,
             package=package(),
             timings={
-                "seconds": round(seconds, 3),
+                "seconds": round(summit.seconds, 3),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "host": socket.gethostname(),
             },
         )
-        self.store.write(unit.record_key, dump(record))
 
-    def _write(self, unit: Unit, data: bytes, suffix: str, pixels: Pixels, frames: int = 1) -> FileEntry:
-        name = file_name(unit.class_index, self.classifier.label(unit.class_index), data, suffix)
-        self.store.write(unit.task.prefix + name, data)
+    def _entry(self, unit: Unit, data: bytes, suffix: str, pixels: Pixels) -> FileEntry:
         height, width = pixels.shape[:2]
         return FileEntry(
-            name=name,
+            name=file_name(unit.class_index, self.classifier.label(unit.class_index), data, suffix),
             sha256=sha256(data).hexdigest(),
             bytes=len(data),
             media_type=MEDIA_TYPES[suffix],
             width=width,
             height=height,
-            frames=frames,
         )
 
 

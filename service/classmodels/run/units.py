@@ -1,9 +1,12 @@
-"""The ascent of a plan's units: what is done already is left alone, what fails leaves its neighbours unharmed."""
+"""The ascent of a plan's units: what is done already is left alone, what fails leaves its neighbours unharmed.
+
+A batch ascends while the one before is being written (`upload.py`) and its own state saved (`keeper.py`).
+"""
 
 import logging
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from classmodels.errors import ClassmodelsError, InputError, StoreError
 from classmodels.image import frame_steps
@@ -12,30 +15,21 @@ from classmodels.job.schema import Animation
 from classmodels.models.classifier import Classifier, load
 from classmodels.models.user_code import first_line
 from classmodels.run.batch import Climb, ascend_all
+from classmodels.run.interrupt import Interrupt
+from classmodels.run.keeper import INTERVAL, Keeper
 from classmodels.run.numerics import Machine, choose, is_out_of_memory
 from classmodels.run.progress import Quiet
 from classmodels.run.publish import Publisher
+from classmodels.run.upload import Failure, Tally, Uploads
 from classmodels.store import Store
 
 log = logging.getLogger("classmodels")
 
+_RECORD = re.compile(r"(\d{4,12})\.json")
 
-@dataclass(frozen=True)
-class Failure:
-    """A unit that was not done, or a judge that did not judge, and why. job_is_wrong: the job itself is to blame."""
-
-    what: str
-    reason: str
-    job_is_wrong: bool = False
-
-
-@dataclass
-class Tally:
-    """What became of the units of a plan."""
-
-    done: int = 0
-    already: int = 0
-    failures: list[Failure] = field(default_factory=list)
+GRACE = 5.0
+"""Seconds for what has finished ascending to be written when the process is asked to end, beside keeper.FLUSH for the
+batch under way: some clusters give but 15 for both."""
 
 
 def do_units(
@@ -46,83 +40,119 @@ def do_units(
     progress: Quiet,
     tally: Tally,
     damaged: frozenset[str] = frozenset(),
+    *,
+    prove: Callable[[], None] = lambda: None,
+    interval: float = INTERVAL,
 ) -> None:
     """Ascend and publish every unit that is not done; `tally` is kept up to date, so that an interrupt finds it true.
 
-    damaged: keys of records that are there but say nothing; their units are done again. Raises StoreError where
-    results cannot be written: going on would only waste the work.
+    damaged: keys of records that are there but say nothing; their units are done again. prove: see `Uploads`. interval:
+    seconds between two saved states. Raises StoreError where results cannot be written: going on would only waste the
+    work. On KeyboardInterrupt the batch under way is saved, and what has finished is written as far as GRACE allows.
     """
-    loaded: Classifier | None = None
-    for task, all_units in by_task(units):
-        present = set(store.list(task.prefix)) - damaged
-        missing = [unit for unit in all_units if unit.record_key not in present]
-        tally.already += len(all_units) - len(missing)
-        if not missing:
-            continue
-        try:
-            if loaded is None or loaded.resolved is not task.model:
-                loaded = _load(task, machine, progress)
-            _do_task(task, missing, loaded, animation, store, machine, progress, tally)
-        except StoreError:
-            raise
-        except Exception as error:
-            # The network is the user's code: whatever it raises ends its own units and no others.
-            log.debug("task %s broke off", task.prefix, exc_info=error)
-            _give_up(missing, error, store, task, tally)
+    doing = _Doing(animation, store, machine, progress, tally, prove, interval)
+    try:
+        doing.do(units, damaged)
+    except KeyboardInterrupt:
+        doing.uploads.wait(GRACE)
+        raise
+    finally:
+        doing.uploads.close()
+        doing.keeper.close()
 
 
-def _load(task: Task, machine: Machine, progress: Quiet) -> Classifier:
-    import torch
+class _Doing:
+    """The units of one run on one machine: `do` them."""
 
-    classifier = load(task.model).to(machine.device, torch.channels_last)
-    for note in classifier.notes:
-        progress.say(f"{classifier.name}: {note}")
-    return classifier
+    def __init__(
+        self,
+        animation: Animation,
+        store: Store,
+        machine: Machine,
+        progress: Quiet,
+        tally: Tally,
+        prove: Callable[[], None],
+        interval: float,
+    ) -> None:
+        self.animation, self.store, self.machine, self.progress, self.tally = animation, store, machine, progress, tally
+        self.interrupt = Interrupt()
+        self.keeper = Keeper(store, interval, self.interrupt, progress.say)
+        self.uploads = Uploads(store, tally, prove)
+        self.loaded: Classifier | None = None
 
-
-def _do_task(
-    task: Task,
-    units: list[Unit],
-    classifier: Classifier,
-    animation: Animation,
-    store: Store,
-    machine: Machine,
-    progress: Quiet,
-    tally: Tally,
-) -> None:
-    recipe = task.recipe.recipe
-    outside = [unit for unit in units if unit.class_index >= classifier.classes]
-    for unit in outside:
-        reason = f"the network has {classifier.classes} classes, expected an index below that"
-        tally.failures.append(Failure(str(unit), reason, job_is_wrong=True))
-    units = [unit for unit in units if unit.class_index < classifier.classes]
-    if not units:
-        return
-    frames = [] if animation.format == "none" else frame_steps(animation.frames, recipe.steps)
-    publisher = Publisher(store, classifier, animation.format)
-    choice = choose(classifier, recipe, machine, len(frames))
-    progress.begin(f"{task.model.spec.name} / {task.recipe.name}", len(units), recipe.steps)
-    climbs = [Climb(unit.class_index, unit.identity) for unit in units]
-    waiting, began = iter(units), time.monotonic()
-    for used, summits in ascend_all(classifier, recipe, climbs, choice, machine, frames, progress.step):
-        seconds = (time.monotonic() - began) / len(summits)
-        for summit in summits:
-            unit = next(waiting)
-            if summit.failed:
-                tally.failures.append(Failure(str(unit), "its score or its gradient is not finite (NaN or infinity)"))
+    def do(self, units: Sequence[Unit], damaged: frozenset[str]) -> None:
+        tasks = []
+        for task, all_units in by_task(units):
+            tasks.append(task)
+            present = set(self.store.list(task.prefix)) - damaged
+            missing = [unit for unit in all_units if unit.record_key not in present]
+            self.tally.already += len(all_units) - len(missing)
+            if not missing:
                 continue
-            publisher.publish(unit, summit, used, seconds)
-            tally.done += 1
-        began = time.monotonic()
+            try:
+                self.ascend(task, missing)
+            except StoreError:
+                raise
+            except Exception as error:
+                # The network is the user's code: whatever it raises ends its own units and no others.
+                log.debug("task %s broke off", task.prefix, exc_info=error)
+                self.uploads.wait()
+                self.give_up(missing, error, task)
+        self.uploads.wait()
+        self.keeper.sweep(tasks, self.settled)
 
+    def ascend(self, task: Task, units: list[Unit]) -> None:
+        """Batch after batch; each is handed over to be written before the next one begins."""
+        classifier, recipe = self.load(task), task.recipe.recipe
+        outside = [unit for unit in units if unit.class_index >= classifier.classes]
+        for unit in outside:
+            reason = f"the network has {classifier.classes} classes, expected an index below that"
+            self.tally.failures.append(Failure(str(unit), reason, job_is_wrong=True))
+        by_identity = {unit.identity: unit for unit in units if unit.class_index < classifier.classes}
+        if not by_identity:
+            return
+        frames = [] if self.animation.format == "none" else frame_steps(self.animation.frames, recipe.steps)
+        publisher = Publisher(classifier, self.animation.format)
+        choice = choose(classifier, recipe, self.machine, len(frames))
+        climbs = [Climb(unit.class_index, identity) for identity, unit in by_identity.items()]
+        self.progress.begin(f"{task.model.spec.name} / {task.recipe.name}", len(climbs), recipe.steps)
+        self.keeper.begin(task)
 
-def _give_up(units: list[Unit], error: Exception, store: Store, task: Task, tally: Tally) -> None:
-    """The model cannot be used, or broke down: the units of this task that are not done fail with one reason."""
-    present = set(store.list(task.prefix))
-    known = {failure.what for failure in tally.failures}
-    for unit in units:
-        if unit.record_key not in present and str(unit) not in known:
-            tally.failures.append(Failure(str(unit), reason_of(error), isinstance(error, InputError)))
+        def on_step(images: int) -> None:
+            self.uploads.check()
+            self.progress.step(images)
+
+        with self.interrupt.put_off():
+            batches = ascend_all(classifier, recipe, climbs, choice, self.machine, frames, on_step, self.keeper)
+            for used, summits in batches:
+                finished = [(by_identity[summit.climb.identity], summit) for summit in summits]
+                states = self.keeper.saved()
+                self.uploads.hand_over(publisher, used, finished, partial(self.keeper.forget, states))
+                del finished, summits  # the room they take is that of the batch that comes
+                self.uploads.make_room(used.batch, self.interrupt.check)
+
+    def load(self, task: Task) -> Classifier:
+        import torch
+
+        if self.loaded is None or self.loaded.resolved is not task.model:
+            self.loaded = load(task.model).to(self.machine.device, torch.channels_last)
+            for note in self.loaded.notes:
+                self.progress.say(f"{self.loaded.name}: {note}")
+        return self.loaded
+
+    def give_up(self, units: list[Unit], error: Exception, task: Task) -> None:
+        """The model cannot be used, or broke down: the units of `task` that are not done fail with one reason."""
+        present = set(self.store.list(task.prefix))
+        known = {failure.what for failure in self.tally.failures}
+        for unit in units:
+            if unit.record_key not in present and str(unit) not in known:
+                self.tally.failures.append(Failure(str(unit), reason_of(error), isinstance(error, InputError)))
+
+    def settled(self, task: Task) -> set[int]:
+        """The classes of `task` that are done, in this run's plan or not, or that it makes no sense to do again."""
+        keys = {*self.store.list(task.prefix), *self.uploads.hopeless}
+        names = [key.removeprefix(task.prefix) for key in keys if key.startswith(task.prefix)]
+        return {int(match[1]) for name in names if (match := _RECORD.fullmatch(name))}
 
 
 def reason_of(error: Exception) -> str:

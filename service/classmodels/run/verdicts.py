@@ -16,7 +16,8 @@ from classmodels.models.classifier import Classifier, load
 from classmodels.panel.judge import BATCH, judge_images, prepare, rank_of, same_class, top_classes
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
-from classmodels.run.units import Failure, Tally, reason_of
+from classmodels.run.units import reason_of
+from classmodels.run.upload import Failure, Tally
 from classmodels.store import Record, Store, Verdict
 from classmodels.store.records import dump, verdict_key, verdict_prefix
 

@@ -17,6 +17,8 @@ from classmodels.errors import StoreError
 from classmodels.store.base import Entry, check_key
 
 _TEMPORARY = ".writing-"
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
+"""What a folder on another machine answers while that restarts."""
 _ABANDONED = 3600.0
 """Seconds after which a temporary file belongs to no writer any more: its process was killed."""
 
@@ -47,7 +49,7 @@ class FolderStore:
                 raise
             _fsync_folder(path.parent)
         except OSError as error:
-            raise StoreError(f"cannot write {path}: {_reason(error)}") from error
+            raise _refused(f"write {path}", error) from error
 
     def read(self, key: str) -> bytes | None:
         path = self._path(key)
@@ -58,7 +60,7 @@ class FolderStore:
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 return None
-            raise StoreError(f"cannot read {path}: {_reason(error)}") from error
+            raise _refused(f"read {path}", error) from error
 
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
@@ -86,7 +88,7 @@ class FolderStore:
         except FileNotFoundError:
             return iter(())
         except OSError as error:
-            raise StoreError(f"cannot list {top}: {_reason(error)}") from error
+            raise _refused(f"list {top}", error) from error
         return iter(sorted(found))
 
     def delete(self, key: str) -> None:
@@ -94,7 +96,7 @@ class FolderStore:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot delete {path}: {_reason(error)}") from error
+            raise _refused(f"delete {path}", error) from error
 
     def locate(self, key: str) -> str:
         return str(self._path(key))
@@ -157,6 +159,10 @@ def _clear(folder: Path) -> None:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _refused(what: str, error: OSError) -> StoreError:
+    return StoreError(f"cannot {what}: {_reason(error)}", passing=error.errno in _PASSING)
 
 
 def _reason(error: OSError) -> str:
