@@ -16,6 +16,7 @@ from classmodels.errors import ClassmodelsError
 
 if TYPE_CHECKING:
     from classmodels.job.check import CheckedJob
+    from classmodels.models.remote.base import Listener
     from classmodels.store import Store
 
 JOB = click.argument("job", metavar="JOB", type=click.Path(dir_okay=False))
@@ -75,11 +76,12 @@ def run(
     from classmodels.run.units import Tally
 
     machine = choose_machine(device, backend)
-    plan = expand_plan(_load(job, overrides))
+    progress = listener(Console(stderr=True))
+    with progress:
+        plan = expand_plan(_load(job, overrides, progress))
     wanted = selector(only, plan.units)
     store = _store(plan.job, output)
     tally = Tally()
-    progress = listener(Console(stderr=True))
     try:
         with progress:
             report = run_job(plan, store, machine, progress, tally, wanted)
@@ -124,12 +126,15 @@ def run(
 @SET
 @JSON
 def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
-    """Check JOB: every problem at once, each as file:line:column. Exit code 2 where there are any."""
+    """Check JOB: every problem at once, each as file:line:column. Exit code 2 where there are any.
+
+    Checkpoints elsewhere are looked for, not downloaded.
+    """
     from classmodels.errors import InputError
     from classmodels.job.document import JobFileError, Problem
 
     try:
-        checked = _load(job, overrides)
+        checked = _load(job, overrides, download=False)
     except InputError as error:
         if not as_json:
             raise
@@ -140,9 +145,10 @@ def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
     if as_json:
         _print_json({"valid": True, "problems": []})
     else:
+        more = f", and those of {', '.join(checked.uncounted)}" if checked.uncounted else ""
         click.echo(
             f"{job} is valid: {len(checked.models)} models, {len(checked.recipes)} recipes,"
-            f" {sum(map(len, checked.classes.values())) * len(checked.recipes)} units"
+            f" {sum(map(len, checked.classes.values())) * len(checked.recipes)} units{more}"
         )
 
 
@@ -156,10 +162,14 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
     """List the units of JOB in order, and the shard each belongs to."""
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from classmodels.job.plan import expand_plan
     from classmodels.run.estimate import estimate
+    from classmodels.run.progress import listener
 
-    planned = expand_plan(_load(job, overrides))
+    with listener(Console(stderr=True)) as progress:
+        planned = expand_plan(_load(job, overrides, progress))
     shards = planned.job.job.cluster.shards or 1
     cost = estimate(planned, _store(planned.job, output)) if with_estimate else None
     rows = [
@@ -233,10 +243,12 @@ def info(as_json: bool) -> None:
             click.echo(f"  {name:<14} {value}")
 
 
-def _load(job: str, overrides: Sequence[str]) -> "CheckedJob":
+def _load(
+    job: str, overrides: Sequence[str], progress: "Listener | None" = None, download: bool = True
+) -> "CheckedJob":
     from classmodels.job.check import load_job
 
-    return load_job(job, overrides)
+    return load_job(job, overrides, progress, download)
 
 
 def _store(checked: "CheckedJob", output: str | None) -> "Store":

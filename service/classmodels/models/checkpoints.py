@@ -1,7 +1,7 @@
 """Where a checkpoint is: a path, a file inside an installed package, or torchvision's cache; and its digest.
 
-Finding and digesting only: `weights.py` reads what is found. Nothing here executes a package's code, and nothing
-is downloaded unless the environment says CLASSMODELS_ALLOW_DOWNLOADS=1.
+Finding and digesting only: `weights.py` reads what is found, and `remote/` has those that are elsewhere. Nothing here
+executes a package's code, and nothing is downloaded unless the environment says CLASSMODELS_ALLOW_DOWNLOADS=1.
 """
 
 import hashlib
@@ -31,10 +31,6 @@ def locate(checkpoint: str, source: Source, base: Path) -> Path:
     checkpoint: a path (relative to `base`), `package:NAME/PATH` for a file inside an installed package, or the
     name of a torchvision weight such as IMAGENET1K_V1. Raises FieldError on ("checkpoint",).
     """
-    if re.match(r"(s3|https?)://", checkpoint):
-        raise _wrong(
-            f"checkpoint {checkpoint}: this version reads local checkpoints only; copy it here and name its path"
-        )
     if checkpoint.startswith("package:"):
         return _in_package(checkpoint)
     try:
