@@ -150,7 +150,7 @@ def slow(handler: Handler) -> None:
     """The body comes in drops."""
     page = handler.web.pages[handler.path]
     handler.head(200, {"Content-Length": str(len(page.data)), "ETag": page.etag or ""})
-    step = max(1, len(page.data) // 20)
+    step = max(1, len(page.data) // 10)
     for start in range(0, len(page.data), step):
         handler.wfile.write(page.data[start : start + step])
         handler.wfile.flush()

@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -225,6 +226,40 @@ def gallery(source: str, as_json: bool) -> None:
         _print_json({"pages": pages})
     else:
         click.echo("\n".join(pages))
+
+
+@cli.command()
+@JOB
+@click.argument("dest", metavar="DEST", type=click.Path(file_okay=False))
+@SET
+@JSON
+def fetch(job: str, dest: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Mirror in the folder DEST what JOB needs from elsewhere, for machines without a route out.
+
+    Checkpoints and labels at s3:// and https:// addresses, and weights known by name. Prints how to use the mirror
+    there; again: fetches only what changed.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from classmodels.run.fetch import fetch_job
+    from classmodels.run.progress import listener
+
+    with listener(Console(stderr=True)) as progress:
+        mirror = fetch_job(job, dest, overrides, progress)
+    if as_json:
+        _print_json(asdict(mirror) | {"root": str(mirror.root)})
+        return
+    for file in mirror.files:
+        click.echo(f"{file.model}: {file.what}{f' (sha256 {file.sha256[:12]})' if file.sha256 else ''}")
+    if mirror.beside:
+        click.echo(f"bring along with {job}: {', '.join(mirror.beside)}")
+    if mirror.packages:
+        click.echo(f"install there: {', '.join(mirror.packages)}")
+    click.echo(f"on a machine that has {mirror.root} (or a copy: change the paths), no network is needed after")
+    for name, value in mirror.environment.items():
+        click.echo(f"  export {name}={shlex.quote(value)}")
 
 
 @cli.command()

@@ -22,7 +22,7 @@ def digest(data: bytes) -> str:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, cache_root):
     monkeypatch.setattr(https, "PAUSES", (0.01, 0.01))
-    monkeypatch.setattr(https, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(https, "READ_TIMEOUT", 0.25)
     monkeypatch.setattr(download, "PAUSES", (0.01, 0.01, 0.01))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -99,6 +99,17 @@ def check_job(
     if checked is None or check.problems:
         raise JobFileError(check.problems)
     return checked
+
+
+def well_formed(document: Document, overrides: Sequence[str] = ()) -> Job:
+    """The job in `document` with `overrides`, by its schema alone: no file is looked for. Raises JobFileError."""
+    for option in overrides:
+        override(document, option)
+    check = _Check(document, None, download=False)
+    job = check._validate(Job, document.data, ())
+    if job is None:
+        raise JobFileError(check.problems)
+    return cast(Job, job)
 
 
 @dataclass(frozen=True)

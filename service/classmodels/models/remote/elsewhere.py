@@ -58,11 +58,18 @@ class Elsewhere:
             self._failed = error
             raise
 
+    def bring(self, name: str, most: int | None = None) -> "RemoteFile":
+        """As `open`, and the file is here afterwards, and known by its address."""
+        remote = self._remote(parse(name))
+        file = RemoteFile(remote, self._fetch(remote, remote.look(), most), self)
+        with file.held():
+            return file
+
     def read(self, name: str, most: int) -> bytes:
         """All bytes of a small file, whether or not large ones may be downloaded. Raises as `open` does."""
         file = self.open(name, most)
         if file.sha256 is None:
-            file = RemoteFile(file.remote, self._fetch(file.remote, file.remote.look(), most), self)
+            file = self.bring(name, most)
         with file.held() as path:
             return path.read_bytes()
 

@@ -141,7 +141,7 @@ class HttpsObject:
         return led._replace(fragment="").geturl()
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        """The connections by which to ask for `url`: through a proxy or not, with certificates where they are needed."""
+        """The connections by which to ask for `url`: maybe through a proxy, with certificates where they are needed."""
         secure, proxy = url.startswith("https:"), _proxy_of(url)
         if (secure, proxy) not in self._pools:
             settings: dict[str, Any] = {"timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)}
