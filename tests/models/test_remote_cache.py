@@ -284,11 +284,16 @@ def test_what_the_file_system_refuses_is_said_in_one_sentence(tmp_path, number, 
         raise OSError(number, "x")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_cache_that_may_not_be_written_to_is_said(web, cache_root):
-    cache_root.mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="permission denied"):
-        content(web.put("/w.pth", DATA))
+@pytest.mark.parametrize("mode", [0o500, 0o000], ids=["read-only", "closed"])
+def test_a_cache_that_may_not_be_written_to_is_said(web, cache_root, mode):
+    cache_root.mkdir(mode=mode)
+    # Root may do anything, so that it becomes nobody once all is imported.
+    nobody = "import os, classmodels.models.remote.https\nos.getuid() or os.setuid(65534)\nwith Elsewhere"
+    url = web.put("/w.pth", DATA)
+    script = FETCH.replace("with Elsewhere", nobody)
+    err = subprocess.run([sys.executable, "-c", script, url], stderr=-1, text=True, check=False).stderr
+    assert f"StoreError: cannot use the cache {cache_root}: permission denied; mend its permissions" in err
+    assert "GET /w.pth" not in web.seen
 
 
 def test_a_disk_that_fills_up_keeps_what_came(web, cache_root):

@@ -22,7 +22,6 @@ def digest(data: bytes) -> str:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, cache_root):
     monkeypatch.setattr(https, "PAUSES", (0.01, 0.01))
-    monkeypatch.setattr(https, "READ_TIMEOUT", 0.25)
     monkeypatch.setattr(download, "PAUSES", (0.01, 0.01, 0.01))
 
 
@@ -185,10 +184,9 @@ def test_a_proxy_that_is_none_is_said_without_its_password(monkeypatch):
 # Bad days
 
 
-@pytest.mark.parametrize("fault", [servers.cut, servers.ended, servers.stalled])
-def test_after_a_break_only_the_rest_is_asked_for(web, fault):
+def test_after_a_break_only_the_rest_is_asked_for(web):
     url = web.put("/w.pth", DATA)
-    web.next(servers.passed, fault, fault)
+    web.next(servers.passed, servers.ended, servers.ended)
     assert content(url) == DATA
     half, quarter = len(DATA) // 2, len(DATA) // 4
     assert web.seen == [
@@ -199,9 +197,23 @@ def test_after_a_break_only_the_rest_is_asked_for(web, fault):
     ]
 
 
+def test_a_body_that_stalls_is_gone_on_with(web, monkeypatch):
+    monkeypatch.setattr(https, "READ_TIMEOUT", 1)
+    url = web.put("/w.pth", DATA)
+    web.next(servers.passed, servers.stalled)
+    assert content(url) == DATA
+    assert web.seen[2] == f"GET /w.pth bytes={len(DATA) // 2}-"
+
+
+def test_a_connection_that_is_reset_again_and_again_is_no_obstacle(web):
+    url = web.put("/w.pth", DATA)
+    web.next(servers.passed, servers.cut, servers.cut, servers.cut)
+    assert content(url) == DATA
+
+
 def test_what_came_before_an_attempt_was_given_up_is_not_asked_for_again(web):
     url = web.put("/w.pth", DATA)
-    web.next(servers.passed, servers.cut)
+    web.next(servers.passed, servers.ended)
     web.usual = servers.status(503)
     with pytest.raises(StoreError, match="too busy"):
         content(url)
@@ -220,7 +232,7 @@ def test_a_file_that_changed_between_two_attempts_is_not_mixed(web, ranges):
         web.put("/w.pth", OTHER, ranges=ranges)
         servers.passed(handler)
 
-    web.next(servers.passed, servers.cut, replaced)
+    web.next(servers.passed, servers.ended, replaced)
     file = Elsewhere().open(url)
     assert file.sha256 == digest(OTHER)
     assert content(url) == OTHER
@@ -234,7 +246,7 @@ def test_a_server_that_ignores_if_range_cannot_mix_two_versions(web):
         del handler.headers["If-Range"]
         servers.passed(handler)
 
-    web.next(servers.passed, servers.cut, replaced)
+    web.next(servers.passed, servers.ended, replaced)
     assert content(url) == OTHER
     assert web.seen[-1] == "GET /w.pth"
 
@@ -246,20 +258,20 @@ def test_a_file_that_shrank_between_two_attempts_is_fetched_anew(web):
         web.put("/w.pth", b"short", etag=web.pages["/w.pth"].etag)
         servers.passed(handler)
 
-    web.next(servers.passed, servers.cut, shrunk)
+    web.next(servers.passed, servers.ended, shrunk)
     assert content(url) == b"short"
 
 
 def test_a_file_without_a_strong_tag_is_begun_anew_after_a_break(web):
     url = web.put("/w.pth", DATA, etag='W/"1"')
-    web.next(servers.passed, servers.cut)
+    web.next(servers.passed, servers.ended)
     assert content(url) == DATA
     assert web.seen == ["HEAD /w.pth", "GET /w.pth", "GET /w.pth"]
 
 
 def test_a_part_that_was_altered_on_the_disk_is_thrown_away(web, cache_root):
     url = web.put("/w.pth", DATA)
-    web.next(servers.passed, servers.cut)
+    web.next(servers.passed, servers.ended)
     web.usual = servers.status(503)
     with pytest.raises(StoreError):
         content(url)
@@ -306,7 +318,9 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(web, code):
     ],
     ids=["404", "410", "401", "403", "418", "500", "503", "silent", "reset"],
 )
-def test_what_cannot_be_had_is_said_in_one_sentence_without_secrets(web, fault, error, said):
+def test_what_cannot_be_had_is_said_in_one_sentence_without_secrets(web, monkeypatch, fault, error, said):
+    if fault is servers.silent:
+        monkeypatch.setattr(https, "READ_TIMEOUT", 0.2)
     web.usual = fault
     with pytest.raises(error, match=said) as refused:
         content(f"{web.url}/w.pth?signature=hush")

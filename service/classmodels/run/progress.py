@@ -119,8 +119,8 @@ class Lines(Quiet):
         self.have += count
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
-            speed = (self.have - self.had) / (self.last - self.began)
-            left = f" of {decimal(self.size)}, {(self.size - self.have) / speed:.0f} s left" if self.size else ""
+            seconds = (self.last - self.began) * (self.size - self.have) / max(self.have - self.had, 1)
+            left = f" of {decimal(self.size)}, {seconds:.0f} s left" if self.size else ""
             self.say(f"fetching {self.download}: {decimal(self.have)}{left}")
 
     def say(self, text: str) -> None:

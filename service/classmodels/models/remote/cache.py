@@ -44,7 +44,8 @@ class Cache:
         return self.root / "objects" / sha256
 
     def has(self, sha256: str) -> bool:
-        return self.path(sha256).is_file()
+        with telling(self.root):
+            return self.path(sha256).is_file()
 
     def known(self, uri: Uri, seen: Seen | None) -> str | None:
         """The sha256 of what is at `uri` where that was learned before.

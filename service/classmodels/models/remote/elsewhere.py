@@ -16,6 +16,7 @@ from typing import Any
 from classmodels.errors import InputError, StoreError
 from classmodels.models.remote.base import Listener, Remote, Seen
 from classmodels.models.remote.cache import MIRROR, Cache
+from classmodels.models.remote.disk import telling
 from classmodels.models.remote.download import check_size
 from classmodels.models.remote.place import SIZE, find_limit, find_place
 from classmodels.models.remote.uri import Uri, parse
@@ -83,7 +84,8 @@ class Elsewhere:
     @cached_property
     def is_mirror(self) -> bool:
         """Whether the cache is a mirror that `fetch` has made: then it is all there is, and nothing else is asked."""
-        return self._cache is None and (self.cache.root / MIRROR).is_file()
+        with telling(self.cache.root):
+            return self._cache is None and (self.cache.root / MIRROR).is_file()
 
     @cached_property
     def _client(self) -> Any:

@@ -42,7 +42,7 @@ def find_limit(place: Path) -> int:
     """How many bytes the cache in `place` may hold. Raises InputError where CLASSMODELS_CACHE_SIZE is no size."""
     named = os.environ.get(SIZE)
     if named is None:
-        there = next(folder for folder in (place, *place.parents) if folder.exists())
+        there = next(folder for folder in (place, *place.parents) if os.path.exists(folder))
         return min(USUAL_SIZE, shutil.disk_usage(there).total // 2)
     size = _SIZE.fullmatch(named.strip())
     if size is None:
