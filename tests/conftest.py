@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from classmodels import cli
 from seaweed import ADMIN, BUCKET, OTHER_BUCKET, WRITER, SeaweedFS
+from web import WebServer
 
 NETS = '''\
 """Networks of a few hundred weights, the same ones every time they are built."""
@@ -214,15 +215,16 @@ def _same_threads() -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nobodys_settings() -> Iterator[None]:
-    """The settings, credentials and proxies of whoever runs the tests are none of their business."""
+def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The settings, credentials, proxies and cache of whoever runs the tests are none of their business."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for variable in list(os.environ):
-            if variable.startswith(("AWS_", "CLASSMODELS_S3_")) or variable.lower().endswith("_proxy"):
+            if variable.startswith(("AWS_", "CLASSMODELS_")) or variable.lower().endswith("_proxy"):
                 monkeypatch.delenv(variable)
         for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             monkeypatch.setenv(variable, os.devnull)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("CLASSMODELS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
@@ -251,3 +253,19 @@ def bucket_uri(seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
     for variable, value in {**WRITER.environment, "AWS_ENDPOINT_URL_S3": seaweed.endpoint}.items():
         monkeypatch.setenv(variable, value)
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    """A web server where nothing is published yet."""
+    server = WebServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cache_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own cache of what is fetched, which is not there yet."""
+    root = tmp_path / "cache"
+    monkeypatch.setenv("CLASSMODELS_CACHE", str(root))
+    return root

@@ -36,7 +36,7 @@ def records(folder: Path) -> list[Path]:
 # Help
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "plan", "schema", "gallery", "info"])
+@pytest.mark.parametrize("command", ["run", "validate", "plan", "schema", "gallery", "fetch", "info"])
 def test_every_command_explains_itself(run_command: Command, command: str) -> None:
     ended = run_command(command, "--help")
     assert ended.code == 0

@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from classmodels.errors import ClassmodelsError
 
 if TYPE_CHECKING:
     from classmodels.job.check import CheckedJob
+    from classmodels.models.remote.base import Listener
     from classmodels.store import Store
 
 JOB = click.argument("job", metavar="JOB", type=click.Path(dir_okay=False))
@@ -87,11 +89,12 @@ def run(
     from classmodels.run.upload import Tally
 
     machine = choose_machine(device, backend)
-    plan = expand_plan(_load(job, overrides))
+    progress = listener(Console(stderr=True))
+    with progress:
+        plan = expand_plan(_load(job, overrides, progress))
     wanted = selector(only, plan.units)
     store = _store(plan.job, output)
     tally = Tally()
-    progress = listener(Console(stderr=True))
     try:
         with progress:
             report = run_job(plan, store, machine, progress, tally, wanted, state_interval)
@@ -136,12 +139,15 @@ def run(
 @SET
 @JSON
 def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
-    """Check JOB: every problem at once, each as file:line:column. Exit code 2 where there are any."""
+    """Check JOB: every problem at once, each as file:line:column. Exit code 2 where there are any.
+
+    Checkpoints elsewhere are looked for, not downloaded.
+    """
     from classmodels.errors import InputError
     from classmodels.job.document import JobFileError, Problem
 
     try:
-        checked = _load(job, overrides)
+        checked = _load(job, overrides, download=False)
     except InputError as error:
         if not as_json:
             raise
@@ -152,9 +158,10 @@ def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
     if as_json:
         _print_json({"valid": True, "problems": []})
     else:
+        more = f", and those of {', '.join(checked.uncounted)}" if checked.uncounted else ""
         click.echo(
             f"{job} is valid: {len(checked.models)} models, {len(checked.recipes)} recipes,"
-            f" {sum(map(len, checked.classes.values())) * len(checked.recipes)} units"
+            f" {sum(map(len, checked.classes.values())) * len(checked.recipes)} units{more}"
         )
 
 
@@ -168,10 +175,14 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
     """List the units of JOB in order, and the shard each belongs to."""
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from classmodels.job.plan import expand_plan
     from classmodels.run.estimate import estimate
+    from classmodels.run.progress import listener
 
-    planned = expand_plan(_load(job, overrides))
+    with listener(Console(stderr=True)) as progress:
+        planned = expand_plan(_load(job, overrides, progress))
     shards = planned.job.job.cluster.shards or 1
     cost = estimate(planned, _store(planned.job, output)) if with_estimate else None
     rows = [
@@ -230,6 +241,40 @@ def gallery(source: str, as_json: bool) -> None:
 
 
 @cli.command()
+@JOB
+@click.argument("dest", metavar="DEST", type=click.Path(file_okay=False))
+@SET
+@JSON
+def fetch(job: str, dest: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Mirror in the folder DEST what JOB needs from elsewhere, for machines without a route out.
+
+    Checkpoints and labels at s3:// and https:// addresses, and weights known by name. Prints how to use the mirror
+    there; again: fetches only what changed.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from classmodels.run.fetch import fetch_job
+    from classmodels.run.progress import listener
+
+    with listener(Console(stderr=True)) as progress:
+        mirror = fetch_job(job, dest, overrides, progress)
+    if as_json:
+        _print_json(asdict(mirror) | {"root": str(mirror.root)})
+        return
+    for file in mirror.files:
+        click.echo(f"{file.model}: {file.what}{f' (sha256 {file.sha256[:12]})' if file.sha256 else ''}")
+    if mirror.beside:
+        click.echo(f"bring along with {job}: {', '.join(mirror.beside)}")
+    if mirror.packages:
+        click.echo(f"install there: {', '.join(mirror.packages)}")
+    click.echo(f"on a machine that has {mirror.root} (or a copy: change the paths), no network is needed after")
+    for name, value in mirror.environment.items():
+        click.echo(f"  export {name}={shlex.quote(value)}")
+
+
+@cli.command()
 @JSON
 def info(as_json: bool) -> None:
     """Versions, devices, backends, and why one is missing."""
@@ -245,10 +290,12 @@ def info(as_json: bool) -> None:
             click.echo(f"  {name:<14} {value}")
 
 
-def _load(job: str, overrides: Sequence[str]) -> "CheckedJob":
+def _load(
+    job: str, overrides: Sequence[str], progress: "Listener | None" = None, download: bool = True
+) -> "CheckedJob":
     from classmodels.job.check import load_job
 
-    return load_job(job, overrides)
+    return load_job(job, overrides, progress, download)
 
 
 def _store(checked: "CheckedJob", output: str | None) -> "Store":

@@ -76,7 +76,8 @@ def test_a_wrong_file_is_refused_with_a_sentence(tmp_path, name, content, said):
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"), [("missing.txt", "does not exist"), (".", "is a folder"), ("s3://b/k", "local files only")]
+    ("spec", "said"),
+    [("missing.txt", "does not exist"), (".", "is a folder"), ("gs://b/k", "expected s3://bucket/key")],
 )
 def test_a_file_that_cannot_be_had_is_named(tmp_path, spec, said):
     with pytest.raises(InputError, match=said):

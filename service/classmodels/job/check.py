@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from classmodels.ascent.recipe import Recipe
-from classmodels.errors import InputError, ModelError
+from classmodels.errors import InputError, ModelError, StoreError
 from classmodels.job.classes import count_classes, indices, within
 from classmodels.job.document import Document, JobFileError, Problem, read, shown
 from classmodels.job.explain import problems_of
@@ -22,11 +22,14 @@ from classmodels.job.identity import digest12
 from classmodels.job.override import override
 from classmodels.job.presets import PRESETS
 from classmodels.job.recipes import NamedRecipe, expand
-from classmodels.job.schema import Job, PanelMember
+from classmodels.job.schema import Job, PanelMember, Storage
 from classmodels.models.labels import did_you_mean, find_class, load_labels
+from classmodels.models.remote.base import Listener
+from classmodels.models.remote.elsewhere import Elsewhere, RemoteFile
 from classmodels.models.resolve import ResolvedModel, digest_code, resolve
 from classmodels.models.sources import check_factory
 from classmodels.models.spec import FieldError, ModelSpec, Name
+from classmodels.s3 import S3Settings
 from classmodels.store import open_store
 
 T = TypeVar("T")
@@ -58,7 +61,8 @@ class CheckedJob:
     """A job in which nothing is wrong that can be told before the ascent.
 
     classes: the class indices of every ascended model, by its name. broken: why a model's network, which was asked
-    for its number of classes, could not be loaded, by its name.
+    for its number of classes, could not be loaded, by its name. uncounted: the models that were not asked, because
+    their checkpoints are elsewhere and nothing was to be downloaded; a plan cannot be made then.
     """
 
     job: Job
@@ -68,22 +72,44 @@ class CheckedJob:
     classes: dict[str, tuple[int, ...]]
     panel: tuple[Judge, ...]
     broken: dict[str, str]
+    uncounted: tuple[str, ...] = ()
 
 
-def load_job(file: str | Path, overrides: Sequence[str] = ()) -> CheckedJob:
-    """The job in `file`, with `overrides` (`path=value`) laid over it, checked. Raises JobFileError, InputError."""
-    return check_job(read(file), overrides)
+def load_job(
+    file: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None, download: bool = True
+) -> CheckedJob:
+    """The job in `file`, with `overrides` (`path=value`) laid over it, checked. Raises JobFileError, InputError.
+
+    download: whether checkpoints elsewhere are fetched where nothing else tells their digests, of which `listener`
+    hears; without, they are only looked for. Raises StoreError where that cannot be done and nothing else is wrong.
+    """
+    return check_job(read(file), overrides, listener, download)
 
 
-def check_job(document: Document, overrides: Sequence[str] = ()) -> CheckedJob:
-    """The job in `document`, checked; relative paths count from the folder of `document.file`. Raises JobFileError."""
+def check_job(
+    document: Document, overrides: Sequence[str] = (), listener: Listener | None = None, download: bool = True
+) -> CheckedJob:
+    """As `load_job`; relative paths count from the folder of `document.file`."""
     for option in overrides:
         override(document, option)
-    check = _Check(document)
+    check = _Check(document, listener, download)
     checked = check.run()
+    if check.problems == check.unreached and check.failure is not None:
+        raise check.failure
     if checked is None or check.problems:
         raise JobFileError(check.problems)
     return checked
+
+
+def well_formed(document: Document, overrides: Sequence[str] = ()) -> Job:
+    """The job in `document` with `overrides`, by its schema alone: no file is looked for. Raises JobFileError."""
+    for option in overrides:
+        override(document, option)
+    check = _Check(document, None, download=False)
+    job = check._validate(Job, document.data, ())
+    if job is None:
+        raise JobFileError(check.problems)
+    return cast(Job, job)
 
 
 @dataclass(frozen=True)
@@ -98,12 +124,16 @@ class _Known:
 class _Check:
     """One check of one document: collects problems, part by part."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, listener: Listener | None, download: bool) -> None:
         self.document = document
+        self.listener, self.download = listener, download
         self.problems: list[Problem] = []
+        self.unreached: list[Problem] = []
+        self.failure: StoreError | None = None
         self.known: list[_Known] = []
         self.asked = 0
         self.broken: dict[str, str] = {}
+        self.uncounted: list[str] = []
         self.base = Path(document.file).absolute().parent
 
     def run(self) -> CheckedJob | None:
@@ -112,6 +142,8 @@ class _Check:
         if not isinstance(data, dict):
             return None
         recipes = self._recipes(data.get("recipes", ["natural"]))
+        storage = self._validate(Storage, data.get("storage", {}), (), quiet=True) or Storage()
+        self.elsewhere = Elsewhere(S3Settings(**storage.model_dump()), self.listener, self.download)
         models = self._models(data.get("models"), data.get("code"))
         classes = self._classes(data.get("classes"))
         panel = self._panel(data.get("panel", "all"), models)
@@ -127,7 +159,16 @@ class _Check:
                 ("limits", "units"),
                 f"the job has {units} units, expected at most {job.limits.units}; raise limits.units if it is meant",
             )
-        return CheckedJob(job, self.document, tuple(models), tuple(recipes), classes, tuple(panel), self.broken)
+        return CheckedJob(
+            job=job,
+            document=self.document,
+            models=tuple(models),
+            recipes=tuple(recipes),
+            classes=classes,
+            panel=tuple(panel),
+            broken=self.broken,
+            uncounted=tuple(self.uncounted),
+        )
 
     def _problem(self, path: tuple[str | int, ...], message: str, *, key: bool = False) -> None:
         self.problems.append(self.document.problem(path, message, key=key))
@@ -216,13 +257,13 @@ class _Check:
             names[index] = spec.name
             if spec.source.kind == "factory":
                 self._try(index, spec, partial(check_factory, spec.source, folder, digest))
-            model = self._try(index, spec, partial(resolve, spec, self.base, folder, digest))
+            model = self._try(index, spec, partial(resolve, spec, self.base, folder, digest, self.elsewhere))
             if model is not None:
                 models.append(model)
                 self.known.append(_Known(spec, model.labels, model))
             elif spec.labels is not None:
                 # Classes can be checked all the same.
-                labels = self._try(index, spec, partial(load_labels, spec.labels, self.base), "labels")
+                labels = self._try(index, spec, partial(load_labels, spec.labels, self.base, self.elsewhere), "labels")
                 if labels is not None:
                     self.known.append(_Known(spec, tuple(labels), None))
         self._unique(names, "models", "give one of them another name")
@@ -236,7 +277,13 @@ class _Check:
             field = error.field if isinstance(error, FieldError) else blamed
             message = str(error).removeprefix(f"model {spec.name}: ")
             self._problem(("models", index, *field), f"model {spec.name}: {message}")
-            return None
+        except StoreError as error:
+            # Told once for all that is there, and beside what is wrong with the job itself.
+            if self.failure is None:
+                self.failure = error
+                self._problem(("models", index), f"model {spec.name}: {error}")
+                self.unreached = self.problems[-1:]
+        return None
 
     def _code(self, code: Any) -> tuple[Path | None, str | None]:
         if not isinstance(code, str):
@@ -283,6 +330,10 @@ class _Check:
         """How many classes a model has; where its network cannot tell, its units will fail for the same reason."""
         if known.labels is not None or known.model is None:
             return None if known.labels is None else len(known.labels)
+        checkpoint = known.model.checkpoint
+        if known.model.classes is None and isinstance(checkpoint, RemoteFile) and not checkpoint.is_within_reach:
+            self.uncounted.append(known.spec.name)
+            return None
         try:
             return count_classes(known.model)
         except (InputError, ModelError) as error:

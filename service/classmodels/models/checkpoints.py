@@ -1,7 +1,7 @@
 """Where a checkpoint is: a path, a file inside an installed package, or torchvision's cache; and its digest.
 
-Finding and digesting only: `weights.py` reads what is found. Nothing here executes a package's code, and nothing
-is downloaded unless the environment says CLASSMODELS_ALLOW_DOWNLOADS=1.
+Finding and digesting only: `weights.py` reads what is found, and `remote/` has those that are elsewhere. Nothing here
+executes a package's code, and nothing is downloaded unless the environment says CLASSMODELS_ALLOW_DOWNLOADS=1.
 """
 
 import hashlib
@@ -31,10 +31,6 @@ def locate(checkpoint: str, source: Source, base: Path) -> Path:
     checkpoint: a path (relative to `base`), `package:NAME/PATH` for a file inside an installed package, or the
     name of a torchvision weight such as IMAGENET1K_V1. Raises FieldError on ("checkpoint",).
     """
-    if re.match(r"(s3|https?)://", checkpoint):
-        raise _wrong(
-            f"checkpoint {checkpoint}: this version reads local checkpoints only; copy it here and name its path"
-        )
     if checkpoint.startswith("package:"):
         return _in_package(checkpoint)
     try:
@@ -47,7 +43,8 @@ def locate(checkpoint: str, source: Source, base: Path) -> Path:
         raise _wrong(f"checkpoint {checkpoint} cannot be read: {error}") from error
     if _WEIGHT_NAME.fullmatch(checkpoint):
         if source.torchvision:
-            return _cached_weights(named_weights(source.torchvision, checkpoint))
+            weights = named_weights(source.torchvision, checkpoint)
+            return cached_weights(weights, hub_folder(), os.environ.get(ALLOW_DOWNLOADS) == "1")
         raise _wrong(
             f"checkpoint {checkpoint} does not exist in {base}; names of weights are known for torchvision sources only"
         )
@@ -65,6 +62,41 @@ def named_weights(model: str, name: str) -> Any:
             f"{did_you_mean(short, list(members))}"
         )
     return members[short]
+
+
+def hub_folder() -> Path:
+    """Where torchvision keeps the weights that it has downloaded: in TORCH_HOME, or else in the user's cache."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def cached_weights(weights: Any, folder: Path, download: bool) -> Path:
+    """The file of torchvision's `weights` in `folder`; fetched if it is not there and `download` says so.
+
+    Raises FieldError on ("checkpoint",).
+    """
+    import torch
+
+    file = PurePosixPath(urlsplit(weights.url).path).name
+    path = folder / file
+    if not path.is_file():
+        if not download:
+            raise _wrong(
+                f"checkpoint {weights.name} is not in the cache and nothing is downloaded: put {file} (from "
+                f"{weights.url}) at {path}, or set {ALLOW_DOWNLOADS}=1"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=_hash_in(file), progress=False)
+        except (OSError, RuntimeError) as error:
+            raise _wrong(f"checkpoint {weights.name} cannot be downloaded from {weights.url}: {error}") from error
+    expected = _hash_in(file)
+    if expected and not sha256_of(path).startswith(expected):
+        raise _wrong(
+            f"checkpoint {path} is damaged: its sha256 does not begin with {expected}; fetch {weights.url} again"
+        )
+    return path
 
 
 def is_named(checkpoint: str | None, source: Source, base: Path) -> bool:
@@ -171,30 +203,6 @@ def _in_package(checkpoint: str) -> Path:
     if len(distinct) > 1:
         raise _wrong(f"checkpoint {checkpoint} is ambiguous: {distinct[0]} or {distinct[1]}; name more of the path")
     return distinct[0]
-
-
-def _cached_weights(weights: Any) -> Path:
-    import torch
-
-    file = PurePosixPath(urlsplit(weights.url).path).name
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if not path.is_file():
-        if os.environ.get(ALLOW_DOWNLOADS) != "1":
-            raise _wrong(
-                f"checkpoint {weights.name} is not in the cache and nothing is downloaded: put {file} (from "
-                f"{weights.url}) at {path}, or set {ALLOW_DOWNLOADS}=1"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=_hash_in(file), progress=False)
-        except (OSError, RuntimeError) as error:
-            raise _wrong(f"checkpoint {weights.name} cannot be downloaded from {weights.url}: {error}") from error
-    expected = _hash_in(file)
-    if expected and not sha256_of(path).startswith(expected):
-        raise _wrong(
-            f"checkpoint {path} is damaged: its sha256 does not begin with {expected}; fetch {weights.url} again"
-        )
-    return path
 
 
 def _hash_in(file: str) -> str | None:

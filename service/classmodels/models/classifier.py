@@ -17,7 +17,14 @@ from classmodels.errors import ClassmodelsError, InputError, ModelError
 from classmodels.models import sources, weights
 from classmodels.models.fit import fit, fit_transformers
 from classmodels.models.outputs import describe_scores, extract
-from classmodels.models.resolve import ResolvedModel, check_checkpoint, check_source, digest_identity, digest_state
+from classmodels.models.resolve import (
+    ResolvedModel,
+    check_checkpoint,
+    check_source,
+    digest_identity,
+    digest_state,
+    local_checkpoint,
+)
 from classmodels.models.spec import FieldError, InputSpec
 from classmodels.models.user_code import first_line, importable
 
@@ -91,13 +98,7 @@ def load(resolved: ResolvedModel) -> Classifier:
     with importable(resolved.code):  # a network may import more of its code when it first runs
         network = sources.build(spec, resolved.base, resolved.code, code_sha256)
         if resolved.checkpoint is not None:
-            fitted = fit_transformers if spec.source.transformers else fit
-            try:
-                notes += weights.load_into(network, resolved.checkpoint, spec.select, spec.name, fitted)
-            except ClassmodelsError:
-                check_checkpoint(resolved)  # half written, it fails in some way of its own
-                raise
-            check_checkpoint(resolved)
+            notes += _load_weights(network, resolved)
         elif not spec.source.program and digest_state(network) != resolved.checkpoint_sha256:
             raise ModelError(
                 f"model {spec.name}: its source makes other weights each time it is called; save them and name the "
@@ -123,6 +124,20 @@ def load(resolved: ResolvedModel) -> Classifier:
         )
         _probe(classifier, torch.device("cpu"), labels_are_given=spec.labels is not None)
     return classifier
+
+
+def _load_weights(network: nn.Module, resolved: ResolvedModel) -> list[str]:
+    spec = resolved.spec
+    fitted = fit_transformers if spec.source.transformers else fit
+    with local_checkpoint(resolved) as path:
+        assert path is not None
+        try:
+            notes = weights.load_into(network, path, spec.select, spec.name, fitted, str(resolved.checkpoint))
+        except ClassmodelsError:
+            check_checkpoint(resolved, path)  # half written, it fails in some way of its own
+            raise
+        check_checkpoint(resolved, path)
+    return notes
 
 
 def wrap(

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from classmodels.errors import InputError
+from classmodels.models.remote.elsewhere import Elsewhere
+from classmodels.models.remote.uri import is_remote, parse
 
 IMAGENET = "imagenet-1k"
 MAX_BYTES = 10_000_000
@@ -24,38 +26,38 @@ CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _WORDNET_ID = re.compile(r"^n\d{8}[\s:,]+")
 
 
-def load_labels(spec: str, base: Path) -> list[str]:
+def load_labels(spec: str, base: Path, elsewhere: Elsewhere | None = None) -> list[str]:
     """The labels that `spec` names, by class index.
 
-    spec: `imagenet-1k`, or a path (relative to `base`) of a UTF-8 file: one label a line, or JSON: a list, a
-    mapping of index to label, a mapping of label to index, or ImageNet's `{"0": ["n01440764", "tench"], ...}`.
-    Raises InputError where the file is missing, too large, or holds anything else.
+    spec: `imagenet-1k`, or a path (relative to `base`) or address (found by `elsewhere`) of a UTF-8 file: one label a
+    line, or JSON: a list, a mapping of index to label, a mapping of label to index, or ImageNet's
+    `{"0": ["n01440764", "tench"], ...}`.
+    Raises InputError where the file is missing, too large, or holds anything else; StoreError where it cannot be asked
+    for.
     """
     if spec == IMAGENET:
         return list(_imagenet())
-    if "://" in spec:
-        raise InputError(f"labels {spec}: this version reads local files only; copy it here and name its path")
-    path = base / Path(spec).expanduser()
-    try:
-        if not path.is_file():
-            found = "is a folder" if path.is_dir() else "does not exist"
-            raise InputError(f"labels {path} {found}: expected {IMAGENET} or a file of labels")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(f"labels {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if is_remote(spec):
+        try:
+            name = parse(spec).shown
+            data = (elsewhere or Elsewhere()).read(spec, MAX_BYTES)
+        except InputError as error:
+            raise InputError(f"labels: {error}") from error
+    else:
+        path = base / Path(spec).expanduser()
+        name, data = str(path), _read(path)
     if len(data) > MAX_BYTES:
-        raise InputError(f"labels {path} is larger than {MAX_BYTES:,} bytes: expected one label a line, or JSON")
+        raise InputError(f"labels {name} is larger than {MAX_BYTES:,} bytes: expected one label a line, or JSON")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"labels {path} is no UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    labels = _parse(text, path)
+        raise InputError(f"labels {name} is no UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    labels = _parse(text, name)
     if not labels:
-        raise InputError(f"labels {path} is empty: expected one label a line, or JSON")
+        raise InputError(f"labels {name} is empty: expected one label a line, or JSON")
     if len(labels) > MAX_LABELS:
-        raise InputError(f"labels {path} holds {len(labels):,} labels: expected at most {MAX_LABELS:,}")
-    check_labels(labels, f"labels {path}")
+        raise InputError(f"labels {name} holds {len(labels):,} labels: expected at most {MAX_LABELS:,}")
+    check_labels(labels, f"labels {name}")
     return labels
 
 
@@ -123,23 +125,34 @@ def _nearest(folded: str, labels: Sequence[str]) -> str:
     return "; did you mean " + " or ".join(f'"{label}"' for label in names) + "?" if names else ""
 
 
-def _parse(text: str, path: Path) -> list[str]:
-    is_json = path.suffix.lower() == ".json"
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "does not exist"
+            raise InputError(f"labels {path} {found}: expected {IMAGENET} or a file of labels")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"labels {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parse(text: str, name: str) -> list[str]:
+    is_json = name.lower().endswith(".json")
     if is_json or text.lstrip()[:1] in ("[", "{"):
         try:
-            return _from_json(json.loads(text), path)
+            return _from_json(json.loads(text), name)
         except (ValueError, RecursionError) as error:
             if is_json:
                 reason = (
                     str(error) if isinstance(error, json.JSONDecodeError) else "nested too deeply or a number too long"
                 )
-                raise InputError(f"labels {path} is no valid JSON: {reason}") from error
+                raise InputError(f"labels {name} is no valid JSON: {reason}") from error
     lines = [line.strip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, 1):
         if control := CONTROL.search(line):
-            raise InputError(f"labels {path}: line {number} holds {_named(control)}, expected none such")
+            raise InputError(f"labels {name}: line {number} holds {_named(control)}, expected none such")
     if lines and all(_WORDNET_ID.match(line) for line in lines):
         lines = [_WORDNET_ID.sub("", line) for line in lines]
     return lines
@@ -149,26 +162,26 @@ def _named(control: re.Match[str]) -> str:
     return f"the character #x{ord(control[0]):04x}"
 
 
-def _from_json(value: Any, path: Path) -> list[str]:
+def _from_json(value: Any, name: str) -> list[str]:
     if isinstance(value, list):
-        return [_label(item, index, path) for index, item in enumerate(value)]
+        return [_label(item, index, name) for index, item in enumerate(value)]
     if not isinstance(value, dict):
-        raise InputError(f"labels {path} holds a JSON {type(value).__name__}: expected a list or a mapping")
+        raise InputError(f"labels {name} holds a JSON {type(value).__name__}: expected a list or a mapping")
     if value and all(type(index) is int for index in value.values()):
         if sorted(value.values()) != list(range(len(value))):
-            raise InputError(f"labels {path}: expected the indices 0 to {len(value) - 1}, each once")
+            raise InputError(f"labels {name}: expected the indices 0 to {len(value) - 1}, each once")
         return [label.strip() for label in sorted(value, key=lambda label: value[label])]
     labels = []
     for index in range(len(value)):
         if str(index) not in value:
-            raise InputError(f'labels {path} has no entry "{index}": expected the indices 0 to {len(value) - 1}')
-        labels.append(_label(value[str(index)], index, path))
+            raise InputError(f'labels {name} has no entry "{index}": expected the indices 0 to {len(value) - 1}')
+        labels.append(_label(value[str(index)], index, name))
     return labels
 
 
-def _label(item: Any, index: int, path: Path) -> str:
+def _label(item: Any, index: int, name: str) -> str:
     if isinstance(item, list) and item:
         item = item[-1]  # ImageNet's own file pairs each WordNet id with a name
     if not isinstance(item, str):
-        raise InputError(f"labels {path}: label {index} is a JSON {type(item).__name__}; expected text")
+        raise InputError(f"labels {name}: label {index} is a JSON {type(item).__name__}; expected text")
     return item.strip()

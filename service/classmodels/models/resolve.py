@@ -4,15 +4,19 @@ No network is built, except where the source itself makes the weights (`checkpoi
 on from the `ResolvedModel`; `model12` names the model in storage and seeds its units.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmodels.errors import InputError, ModelError
+from classmodels.errors import InputError, ModelError, StoreError
 from classmodels.models import checkpoints, sources
 from classmodels.models.labels import check_labels, load_labels
+from classmodels.models.remote.elsewhere import Elsewhere, RemoteFile
+from classmodels.models.remote.uri import is_remote
 from classmodels.models.spec import FieldError, InputSpec, ModelSpec
 from classmodels.models.user_code import digest_code, digest_factory
 
@@ -26,7 +30,8 @@ __all__ = ["FieldError", "ResolvedModel", "digest_code", "digest_identity", "dig
 class ResolvedModel:
     """One model of a job with everything found that can be found without loading its weights.
 
-    checkpoint is None where the source brings its own weights; checkpoint_sha256 is then the digest of these.
+    checkpoint is None where the source brings its own weights; checkpoint_sha256 is then the digest of these. That of a
+    file elsewhere says so where it is not known, because nothing is to be downloaded: then model12 names no unit.
     classes is the number of classes where it is known before the network is loaded.
     """
 
@@ -35,7 +40,7 @@ class ResolvedModel:
     code: Path | None
     input: InputSpec
     labels: tuple[str, ...] | None
-    checkpoint: Path | None
+    checkpoint: Path | RemoteFile | None
     checkpoint_sha256: str
     identity: dict[str, Any]
     model12: str
@@ -44,12 +49,16 @@ class ResolvedModel:
     notes: tuple[str, ...]
 
 
-def resolve(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | None) -> ResolvedModel:
+def resolve(
+    spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | None, elsewhere: Elsewhere | None = None
+) -> ResolvedModel:
     """Find, read and digest everything that `spec` names; paths are relative to `base`, the job file's folder.
 
-    code: the job's code folder or wheel; code_sha256: its `digest_code` (None: it is taken here).
-    Raises FieldError with the field to blame, and ModelError where the source's own weights cannot be made.
+    code: the job's code folder or wheel; code_sha256: its `digest_code` (None: it is taken here). elsewhere: how to
+    reach what is not on this machine. Raises FieldError with the field to blame, ModelError where the source's own
+    weights cannot be made, StoreError where what is elsewhere cannot be reached.
     """
+    elsewhere = elsewhere or Elsewhere()
     source = spec.source
     if spec.checkpoint is not None and source.program:
         raise FieldError(f"model {spec.name}: a program holds its own weights; leave `checkpoint` out", "checkpoint")
@@ -63,15 +72,18 @@ def resolve(spec: ModelSpec, base: Path, code: Path | None, code_sha256: str | N
             "[height, width]), mean and std (a number for each channel)",
             "input",
         )
-    labels = _labels(spec, base, known.labels)
+    labels = _labels(spec, base, known.labels, elsewhere)
     classes = known.classes if labels is None else len(labels)
     if source.factory and code is not None and code_sha256 is None:
         code_sha256 = digest_code(code)
     user_code = digest_factory(source.factory, code, code_sha256) if source.factory else None
 
     notes: list[str] = []
-    checkpoint: Path | None = None
-    if spec.checkpoint is not None:
+    checkpoint: Path | RemoteFile | None = None
+    if spec.checkpoint is not None and is_remote(spec.checkpoint):
+        checkpoint = _open(spec.checkpoint, elsewhere)
+        sha256 = checkpoint.sha256 or f"unknown: {checkpoint.remote.uri.key}"
+    elif spec.checkpoint is not None:
         checkpoint = checkpoints.locate(spec.checkpoint, source, base)
         sha256 = checkpoints.sha256_of(checkpoint)
     elif source.program:
@@ -129,16 +141,38 @@ def check_source(resolved: ResolvedModel) -> str | None:
     return code_sha256
 
 
-def check_checkpoint(resolved: ResolvedModel) -> None:
-    """Refuse a checkpoint whose bytes are no longer those that were digested. Raises ModelError."""
-    if resolved.checkpoint is None:
-        return
+@contextlib.contextmanager
+def local_checkpoint(resolved: ResolvedModel) -> Iterator[Path | None]:
+    """The checkpoint as a file that stays for as long as this lasts; one elsewhere is fetched. Raises ModelError."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(resolved.checkpoint, RemoteFile):
+            try:
+                path: Path | None = stack.enter_context(resolved.checkpoint.held())
+            except (InputError, StoreError) as error:
+                raise ModelError(f"model {resolved.spec.name}: checkpoint {error}") from error
+        else:
+            path = resolved.checkpoint
+        yield path
+
+
+def check_checkpoint(resolved: ResolvedModel, path: Path) -> None:
+    """Refuse a checkpoint, now in the file `path`, whose bytes are no longer those that were digested.
+
+    Raises ModelError.
+    """
     try:
-        now = checkpoints.sha256_of(resolved.checkpoint)
+        now = checkpoints.sha256_of(path)
     except FieldError as error:
         raise _changed(resolved, f"checkpoint {resolved.checkpoint}", str(error)) from error
-    if now != resolved.checkpoint_sha256:
-        raise _changed(resolved, f"checkpoint {resolved.checkpoint}")
+    if now == resolved.checkpoint_sha256:
+        return
+    if isinstance(resolved.checkpoint, RemoteFile):
+        resolved.checkpoint.discard()
+        raise ModelError(
+            f"model {resolved.spec.name}: the copy of checkpoint {resolved.checkpoint} at {path} was altered: run the"
+            " job again, and it is fetched anew"
+        )
+    raise _changed(resolved, f"checkpoint {resolved.checkpoint}")
 
 
 def _changed(resolved: ResolvedModel, what: str, reason: str = "run the job again for what is there now") -> ModelError:
@@ -177,10 +211,17 @@ def digest_state(network: "nn.Module") -> str:
     return total.hexdigest()
 
 
-def _labels(spec: ModelSpec, base: Path, known: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _open(checkpoint: str, elsewhere: Elsewhere) -> RemoteFile:
+    try:
+        return elsewhere.open(checkpoint)
+    except InputError as error:
+        raise FieldError(f"checkpoint: {error}", "checkpoint") from error
+
+
+def _labels(spec: ModelSpec, base: Path, known: tuple[str, ...] | None, elsewhere: Elsewhere) -> tuple[str, ...] | None:
     try:
         if spec.labels is not None:
-            return tuple(load_labels(spec.labels, base))
+            return tuple(load_labels(spec.labels, base, elsewhere))
         if known is not None:
             name = f"{spec.source.kind} {getattr(spec.source, spec.source.kind)}"
             check_labels(known, f"model {spec.name}: the labels of {name} cannot be used, give `labels`")

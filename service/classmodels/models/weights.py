@@ -58,26 +58,29 @@ def load_into(
     select: str | None,
     name: str,
     fitted: Callable[[nn.Module, Mapping[str, Tensor]], list[str]] = fit,
+    known_as: str | None = None,
 ) -> list[str]:
     """Load the weights in the file `path` into `network` and return notes on what was chosen and ignored.
 
     select: a dotted path to the entry that holds them, or None (automatic). name: the model's, for messages.
-    fitted: what puts a state dict into the network, where a source has a way of its own.
+    fitted: what puts a state dict into the network, where a source has a way of its own. known_as: what people call
+    the file, where that is not its path.
     Raises ModelError for a file that is no checkpoint or fits another network; FieldError on ("select",) where
     the entry does not exist or the choice is ambiguous.
     """
+    called = known_as or path
     try:
         checkpoint = read_checkpoint(path)
         state, notes = select_state(checkpoint, select)
         return notes + fitted(network, state)
     except CorruptError as error:
-        raise ModelError(f"model {name}: checkpoint {path} cannot be used: {error}") from error
+        raise ModelError(f"model {name}: checkpoint {called} cannot be used: {error}") from error
     except FieldError as error:
         if error.field != ("select",):
             raise
-        raise FieldError(f"model {name}: checkpoint {path}: {error}", *error.field) from error
+        raise FieldError(f"model {name}: checkpoint {called}: {error}", *error.field) from error
     except OSError as error:
-        raise ModelError(f"model {name}: checkpoint {path} cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"model {name}: checkpoint {called} cannot be read: {error.strerror or error}") from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 
+from classmodels.errors import ClassmodelsError
+from classmodels.models.remote.cache import MIRROR
+from classmodels.models.remote.place import amount, find_limit, find_place
+from classmodels.models.remote.room import size_of
 from classmodels.ops import extension
 from classmodels.ops.backend import BACKENDS, missing
 from classmodels.run.machine import available_cpus, total_memory
@@ -34,7 +38,19 @@ def collect() -> dict[str, dict[str, Any]]:
             if name != "auto"
         },
         "extension": extension.describe(),
+        "cache": _cache(),
     }
+
+
+def _cache() -> dict[str, str]:
+    """Where fetched checkpoints are kept."""
+    try:
+        place = find_place()
+        if (place / MIRROR).is_file():
+            return {"place": f"{place}, a mirror", "holds": amount(size_of(place))}
+        return {"place": str(place), "holds": f"{amount(size_of(place))} of {amount(find_limit(place))}"}
+    except (ClassmodelsError, OSError) as error:
+        return {"place": f"missing: {error}"}
 
 
 def _version(name: str) -> str:

@@ -5,10 +5,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from classmodels.models.remote.base import Listener
 
 
-class Quiet:
+class Quiet(Listener):
     """Tells nobody; and the interface that the others share."""
 
     def begin(self, name: str, units: int, steps: int) -> None:
@@ -16,9 +20,6 @@ class Quiet:
 
     def step(self, images: int) -> None:
         """So many units took a step; a negative number takes steps back."""
-
-    def say(self, text: str) -> None:
-        """One line for people to keep."""
 
     def __enter__(self) -> Self:
         return self
@@ -29,23 +30,45 @@ class Quiet:
         pass
 
 
+class Amount(ProgressColumn):
+    """How much of a task is done: steps of an ascent, bytes of a download."""
+
+    def render(self, task: Task) -> Text:
+        done, total = int(task.completed), None if task.total is None else int(task.total)
+        if task.fields["is_download"]:
+            return Text(decimal(done) if total is None else f"{decimal(done)} of {decimal(total)}")
+        return Text(f"{done}/{total} steps")
+
+
 class Bars(Quiet):
-    """One bar for each task of the run, for a terminal."""
+    """One bar for each task of the run and each download, for a terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
+            Amount(),
             TimeRemainingColumn(),
             console=console,
         )
         self.task: TaskID | None = None
+        self.downloads: dict[str, TaskID] = {}
+        self.download: TaskID | None = None
 
     def begin(self, name: str, units: int, steps: int) -> None:
-        self.task = self.progress.add_task(f"{name} ({units})", total=units * steps)
+        self.task = self.progress.add_task(f"{name} ({units})", total=units * steps, is_download=False)
+
+    def fetching(self, name: str, have: int, size: int | None) -> None:
+        if name not in self.downloads:
+            self.downloads[name] = self.progress.add_task(name, total=size, is_download=True)
+        self.download = self.downloads[name]
+        # Begun anew, so that the speed is not reckoned from bytes that were there already.
+        self.progress.reset(self.download, total=size, completed=have)
+
+    def fetched(self, count: int) -> None:
+        if self.download is not None:
+            self.progress.advance(self.download, count)
 
     def step(self, images: int) -> None:
         if self.task is not None:
@@ -62,14 +85,18 @@ class Bars(Quiet):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
+        for task in self.progress.task_ids:  # what was shown stays; it is not shown again when the next part begins
+            self.progress.remove_task(task)
+        self.task, self.download, self.downloads = None, None, {}
 
 
 class Lines(Quiet):
-    """A line at the beginning of each task and every half minute, for logs."""
+    """A line at the beginning of each task and each download, and every half minute, for logs."""
 
     def __init__(self, console: Console, every: float = 30.0) -> None:
         self.console, self.every = console, every
         self.name, self.done, self.total, self.last = "", 0, 0, 0.0
+        self.download, self.have, self.size, self.began, self.had = "", 0, 0, 0.0, 0
 
     def begin(self, name: str, units: int, steps: int) -> None:
         self.name, self.done, self.total, self.last = name, 0, units * steps, time.monotonic()
@@ -80,6 +107,21 @@ class Lines(Quiet):
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
             self.say(f"{self.name}: {100 * self.done // max(self.total, 1)} %")
+
+    def fetching(self, name: str, have: int, size: int | None) -> None:
+        self.download, self.have, self.size = name, have, size or 0
+        self.began = self.last = time.monotonic()
+        self.had = have
+        there = f", of which {decimal(have)} are here already" if have else ""
+        self.say(f"fetching {name}: {decimal(size) if size is not None else 'nobody says how much'}{there}")
+
+    def fetched(self, count: int) -> None:
+        self.have += count
+        if time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            seconds = (self.last - self.began) * (self.size - self.have) / max(self.have - self.had, 1)
+            left = f" of {decimal(self.size)}, {seconds:.0f} s left" if self.size else ""
+            self.say(f"fetching {self.download}: {decimal(self.have)}{left}")
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
