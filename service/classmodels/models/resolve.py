@@ -167,7 +167,7 @@ def check_checkpoint(resolved: ResolvedModel, path: Path) -> None:
     if now == resolved.checkpoint_sha256:
         return
     if isinstance(resolved.checkpoint, RemoteFile):
-        resolved.checkpoint.discard()
+        resolved.checkpoint.doubt()
         raise ModelError(
             f"model {resolved.spec.name}: the copy of checkpoint {resolved.checkpoint} at {path} was altered: run the"
             " job again, and it is fetched anew"

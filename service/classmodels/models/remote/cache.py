@@ -20,7 +20,7 @@ from classmodels.errors import InputError, StoreError
 from classmodels.models.remote.base import Listener, Remote, Seen
 from classmodels.models.remote.disk import exclusively, fsync_folder, read_note, share, telling, write_note
 from classmodels.models.remote.download import Part, check_size, download
-from classmodels.models.remote.room import check_fits, make_room
+from classmodels.models.remote.room import ROOM, check_fits, make_room
 from classmodels.models.remote.uri import SHA256, Uri
 
 MIRROR = "mirror.json"
@@ -75,7 +75,8 @@ class Cache:
                 lock = self.root / "locks" / remote.uri.key
                 stack.enter_context(exclusively(lock, lambda: listener.say(waiting)))
             known = remote.uri.pin or seen.sha256 or self.known(remote.uri, seen)
-            if known and self.has(known):
+            if known and (descriptor := self.hold(known)) is not None:
+                os.close(descriptor)
                 self._learn(remote.uri, seen, known)
                 return known
             try:
@@ -86,7 +87,7 @@ class Cache:
     def hold(self, sha256: str) -> int | None:
         """A descriptor that keeps the object from being removed until it is closed; None where it is not here.
 
-        An object that was altered on the disk is removed.
+        One that was altered on the disk is not here: `fetch` puts the right one in its place.
         """
         with telling(self.root):
             try:
@@ -103,10 +104,9 @@ class Cache:
             os.close(descriptor)
             return None
 
-    def discard(self, sha256: str) -> None:
-        """Forget an object whose bytes are no longer those it is named after."""
+    def doubt(self, sha256: str) -> None:
+        """Have the object digested again before it is next used."""
         with telling(self.root):
-            self.path(sha256).unlink(missing_ok=True)
             self._stamp(sha256).unlink(missing_ok=True)
 
     def _download(self, remote: Remote, seen: Seen, most: int | None, listener: Listener) -> str:
@@ -122,16 +122,24 @@ class Cache:
             except (InputError, DamagedError):
                 part.remove()
                 raise
-            with telling(self.root):
-                self.path(sha256).parent.mkdir(exist_ok=True)
-                os.replace(part.path, self.path(sha256))
-                fsync_folder(self.path(sha256).parent)
-                self._note_stamp(sha256, os.stat(self.path(sha256)))
-                part.note.unlink(missing_ok=True)
+            self._keep(part, sha256)
         self._learn(remote.uri, seen, sha256)
         if self.limit is not None and seen.size is None:
             make_room(self.root, self.limit, 0)
         return sha256
+
+    def _keep(self, part: Part, sha256: str) -> None:
+        """Make the object of a whole part. Nothing is cleaned meanwhile: what is removed is what was looked at."""
+        with telling(self.root), exclusively(self.root / ROOM):
+            descriptor = self.hold(sha256)  # the same bytes may have come from another address
+            if descriptor is None:
+                path = self.path(sha256)
+                self._note_stamp(sha256, part.status())
+                os.replace(part.path, path)
+                fsync_folder(path.parent)
+            else:
+                os.close(descriptor)
+            part.remove()
 
     def _is_whole(self, sha256: str, descriptor: int) -> bool:
         """Whether the open object is what it was, by its size and time, or else by its digest."""
@@ -143,7 +151,6 @@ class Cache:
             return True
         with open(descriptor, "rb", closefd=False) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                self.discard(sha256)
                 return False
         with contextlib.suppress(OSError):
             self._note_stamp(sha256, status)

@@ -80,8 +80,11 @@ class Part:
             self._write_note()
             self._synced = time.monotonic()
 
+    def status(self) -> os.stat_result:
+        return os.fstat(self._file.fileno())
+
     def remove(self) -> None:
-        """Forget all that has come."""
+        """Forget what has come; the file may have become an object."""
         with telling(self.path.parent.parent):
             self._seen = None
             self.path.unlink(missing_ok=True)

@@ -22,6 +22,9 @@ from classmodels.models.remote.place import SIZE, find_limit, find_place
 from classmodels.models.remote.uri import Uri, parse
 from classmodels.s3 import S3Settings, connect
 
+TRIES = 5
+"""How often a file is fetched that others remove from a cache that is too small for all of them."""
+
 
 class Elsewhere:
     """The files elsewhere of one job.
@@ -145,7 +148,7 @@ class RemoteFile:
         """The file, here, which nobody removes meanwhile; fetched if need be. Raises InputError, StoreError."""
         assert self.sha256 is not None
         cache = self.elsewhere.cache
-        for _ in range(3):
+        for _ in range(TRIES):
             descriptor = cache.hold(self.sha256)
             if descriptor is not None:
                 try:
@@ -156,10 +159,10 @@ class RemoteFile:
             self._fetch_again()
         raise StoreError(f"{self} is removed from the cache {cache.root} as soon as it is there: raise {SIZE}")
 
-    def discard(self) -> None:
-        """Forget the copy here: its bytes are not what they were."""
+    def doubt(self) -> None:
+        """Have the copy here looked at, and maybe fetched again, before it is next used."""
         if self.sha256 is not None and not self.elsewhere.is_mirror:
-            self.elsewhere.cache.discard(self.sha256)
+            self.elsewhere.cache.doubt(self.sha256)
 
     def _fetch_again(self) -> None:
         assert self.sha256 is not None

@@ -12,6 +12,8 @@ from classmodels.errors import StoreError
 from classmodels.models.remote.disk import TEMPORARY, exclusively, is_used, read_note, remove_unused, telling
 from classmodels.models.remote.place import PLACE, SIZE, amount
 
+ROOM = "locks/room"
+"""Held by whoever removes objects, or puts one in its place."""
 _ABANDONED = 3600.0
 """Seconds after which a temporary file is nobody's any more: its process was killed."""
 
@@ -43,7 +45,7 @@ def make_room(root: Path, limit: int, coming: int) -> None:
 
     What is used is left even so: the bound then holds again once it is not. Raises StoreError where the disk is full.
     """
-    with telling(root), exclusively(root / "locks" / "room"):
+    with telling(root), exclusively(root / ROOM):
         there = sorted(_held(root), key=lambda one: one.used)
         total = sum(one.size for one in there)
         for one in there:
