@@ -1,22 +1,14 @@
 """Runs of a job that are killed: at a storage operation, half-way through a write, or at any moment. Real SIGKILLs.
 
-`Runs` starts this file as a process that imports everything once and then forks a child for each run, because a fresh
+`Runs` starts `killed.py`, a process that imports everything once and then forks a child for each run, because a fresh
 interpreter would take seconds. `tree` is what a run leaves, but for what differs from one run to the next.
 """
 
-import contextlib
-import http.client
 import json
-import mmap
 import os
 import random
-import signal
-import stat
-import struct
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,9 +18,7 @@ from typing import Any
 from classmodels.store import Record, Store, open_store
 from classmodels.store.records import parse
 
-OPERATIONS = ("write", "read", "entries", "delete")
-"""What is counted as a storage operation; `list` is made of `entries`."""
-BATCH = 2
+KILLED = Path(__file__).with_name("killed.py")
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, str(KILLED)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -63,7 +53,7 @@ class Runs:
         interval: float = 0,
         threads: int = 1,
     ) -> Run:
-        """Run `job` into `output` with `threads` threads, batches of BATCH units, a state every `interval` seconds.
+        """Run `job` into `output` with `threads` threads, batches of two units, a state every `interval` seconds.
 
         at: kill it at its storage operation of this number, from 1 on; if that is a write, in the middle of it.
         after: kill it after so many seconds.
@@ -169,153 +159,3 @@ def tree(store: Store) -> dict[str, Any]:
         record = parse(Record, data or b"") if key.startswith("units/") and key.endswith(".json") else None
         found[key] = record.model_copy(update={"timings": {}}) if record else data
     return found
-
-
-# What the child does to itself
-
-
-class Trap:
-    """Counts storage operations and kills this process at one of them."""
-
-    def __init__(self, at: int | None, counted: Callable[[], int]) -> None:
-        self._at, self._counted = at, counted
-        self._lock = threading.Lock()
-        self._armed = threading.local()
-
-    def set(self, store: type) -> None:
-        for name in OPERATIONS:
-            setattr(store, name, self._hooked(name, getattr(store, name)))
-
-    def _hooked(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def act(store: Any, *arguments: Any) -> Any:
-            with self._lock:
-                number = self._counted()
-            if number == self._at:
-                if name != "write":
-                    die()
-                self._armed.now = True
-            return real(store, *arguments)
-
-        return act
-
-    def half_a_file(self, real: Callable[[int], None]) -> Callable[[int], None]:
-        """Instead of os.fsync: dies with half of what was written."""
-
-        def fsync(descriptor: int) -> None:
-            status = os.fstat(descriptor)
-            if getattr(self._armed, "now", False) and stat.S_ISREG(status.st_mode):
-                os.ftruncate(descriptor, status.st_size // 2)
-                die()
-            real(descriptor)
-
-        return fsync
-
-    def half_a_request(self, real: Callable[..., None]) -> Callable[..., None]:
-        """Instead of HTTPConnection.send: dies with half of the request sent."""
-
-        def send(connection: http.client.HTTPConnection, data: Any) -> None:
-            if getattr(self._armed, "now", False) and isinstance(data, bytes):
-                real(connection, data[: len(data) // 2])
-                die()
-            real(connection, data)
-
-        return send
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Counters:
-    """Two numbers that outlive the child: they lie in memory that it shares with its parent."""
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 16)
-
-    def add(self, which: int) -> int:
-        counts = self.read()
-        counts[which] += 1
-        self._memory[:] = struct.pack("qq", *counts)
-        return counts[which]
-
-    def read(self) -> list[int]:
-        return list(struct.unpack("qq", self._memory[:]))
-
-
-def child(request: dict[str, Any], counters: Counters) -> None:
-    from classmodels import cli
-    from classmodels.ascent.loop import Ascent
-    from classmodels.run import numerics
-    from classmodels.store.folder import FolderStore
-    from classmodels.store.s3 import S3Store
-
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    numerics.LARGEST_BATCH["cpu"] = BATCH
-    trap = Trap(request["at"], lambda: counters.add(0))
-    trap.set(FolderStore)
-    trap.set(S3Store)
-    os.fsync = trap.half_a_file(os.fsync)
-    http.client.HTTPConnection.send = trap.half_a_request(http.client.HTTPConnection.send)  # type: ignore[method-assign]
-    real = Ascent.step
-
-    def step(ascent: Ascent) -> None:
-        counters.add(1)
-        real(ascent)
-
-    Ascent.step = step  # type: ignore[method-assign]
-    try:
-        code = cli._guarded(lambda: cli.cli.main(request["command"], standalone_mode=False))
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def fork(request: dict[str, Any]) -> dict[str, Any]:
-    counters = Counters()
-    with tempfile.TemporaryFile() as said:
-        pid = os.fork()
-        if pid == 0:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
-            try:
-                child(request, counters)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        deadline = None if request["after"] is None else time.monotonic() + request["after"]
-        ended, status = 0, 0
-        while not ended:
-            ended, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
-            if not ended and deadline is not None and time.monotonic() >= deadline:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                deadline = None
-            elif not ended:
-                time.sleep(0.001)
-        said.seek(0)
-        text = said.read().decode(errors="replace")
-    operations, steps = counters.read()
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    code = None if killed else os.waitstatus_to_exitcode(status)
-    return {"code": code, "operations": operations, "steps": steps, "said": text}
-
-
-if __name__ == "__main__":
-    # All that a run imports and compiles, before the first fork; nothing is computed here, which could start threads.
-    import numpy.random  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    from PIL import Image
-
-    import classmodels.cli
-    import classmodels.run.job
-    import classmodels.store.s3  # noqa: F401
-    from classmodels.gallery.page import _environment
-
-    Image.init()
-    _environment().get_template("gallery.html")
-
-    for line in sys.stdin:
-        print(json.dumps(fork(json.loads(line))), flush=True)
