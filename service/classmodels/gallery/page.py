@@ -20,7 +20,7 @@ from classmodels.gallery.sheet import contact_sheet
 from classmodels.gallery.units import read_units
 from classmodels.gallery.view import view_of
 from classmodels.store import RunPlan, Store
-from classmodels.store.records import gallery_prefix
+from classmodels.store.records import gallery_prefix, latest_key
 
 PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
@@ -43,7 +43,7 @@ def write_gallery(store: Store, plan: RunPlan, *, latest: bool = True) -> str:
     }
     if latest:
         pointer = {"page": f"{plan.run12}/index.html", "run12": plan.run12}
-        objects[prefix.removesuffix(f"{plan.run12}/") + "latest.json"] = _json_bytes(pointer)
+        objects[latest_key(plan.job)] = _json_bytes(pointer)
     for key, data in objects.items():
         if store.read(key) != data:
             store.write(key, data)

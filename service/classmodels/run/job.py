@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from classmodels.gallery import write_gallery
-from classmodels.gallery.units import record_of
 from classmodels.job.plan import Plan, Unit
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.units import Failure, Tally, do_units
 from classmodels.run.verdicts import judge_all
 from classmodels.store import RunPlan, Store
-from classmodels.store.records import JudgeEntry, dump, gallery_prefix, plan_key
+from classmodels.store.believed import record_of
+from classmodels.store.records import JudgeEntry, dump, gallery_prefix, latest_key, plan_key
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def damaged(summary: RunPlan, store: Store) -> frozenset[str]:
 
 def current_page(store: Store, summary: RunPlan) -> str | None:
     """The page's key where the run's gallery is written already and is the job's latest, else None."""
-    latest = _json(store, f"galleries/{summary.job}/latest.json")
+    latest = _json(store, latest_key(summary.job))
     return gallery_prefix(summary.job, summary.run12) + "index.html" if latest.get("run12") == summary.run12 else None
 
 

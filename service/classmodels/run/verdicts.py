@@ -8,7 +8,6 @@ from hashlib import sha256
 import numpy as np
 
 from classmodels.errors import InputError, ModelError, StoreError
-from classmodels.gallery.units import record_of
 from classmodels.image import decode_png
 from classmodels.job.check import Judge
 from classmodels.job.plan import Plan, Task, Unit, by_task
@@ -18,6 +17,7 @@ from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.units import Failure, Tally, reason_of
 from classmodels.store import Record, Store, Verdict
+from classmodels.store.believed import record_of
 from classmodels.store.records import dump, verdict_key, verdict_prefix
 
 log = logging.getLogger("classmodels")
