@@ -26,6 +26,7 @@ OUTPUT = click.option(
 ONLY = click.option(
     "--only", multiple=True, metavar="MODEL/RECIPE/CLASS", help="Only these units; * matches any part, e.g. */l2/9."
 )
+SOURCE = click.argument("source", metavar="SRC")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -201,16 +202,72 @@ def schema() -> None:
     _print_json(json_schema())
 
 
+@cli.command("list")
+@SOURCE
+@JSON
+def list_(source: str, as_json: bool) -> None:
+    """What galleries and units SRC holds, a folder or s3://bucket/prefix."""
+    from dataclasses import asdict
+
+    from classmodels.results.holdings import holdings, lines
+    from classmodels.results.place import open_place
+
+    found = holdings(open_place(source))
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        click.echo("\n".join(lines(found)))
+
+
 @cli.command()
-@click.argument("source", metavar="SRC")
+@SOURCE
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
+@ONLY
+@click.option("--dry-run", is_flag=True, help="Only tell how much would come.")
+@JSON
+def pull(source: str, folder: str, only: Sequence[str], dry_run: bool, as_json: bool) -> None:
+    """Bring SRC into the folder DIR: only what is missing or differs, checked by sha256.
+
+    SRC is a folder or s3://bucket/prefix, or a gallery in it: s3://bucket/prefix/galleries/figure-1. The pages in DIR
+    open from the disk. Cut off, the same command goes on from there.
+    """
+    from dataclasses import asdict
+
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import megabytes, meter
+    from classmodels.results.pull import pull as pull_place
+    from classmodels.store.only import Only
+
+    patterns = Only(only)
+    with meter() as told:
+        report = pull_place(open_place(source), folder, patterns, told, dry_run=dry_run)
+    for key, reason in report.failed.items():
+        click.echo(f"failed: {key}: {reason}", err=True)
+    if as_json:
+        _print_json(asdict(report) | {"dry_run": dry_run})
+    elif report.objects or report.failed or dry_run:
+        what = "would come" if dry_run else "came"
+        click.echo(
+            f"{report.units} units {what} ({report.objects} objects, {megabytes(report.bytes)}),"
+            f" {report.current} were here already, {len(report.failed)} failed"
+        )
+    else:
+        click.echo(f"nothing to do: all {report.current} units are here")
+    if not as_json and report.pages:
+        click.echo("\n".join(report.pages))
+    sys.exit(3 if report.failed else 0)
+
+
+@cli.command()
+@SOURCE
 @JSON
 def gallery(source: str, as_json: bool) -> None:
     """Rebuild the pages of every run in SRC, a folder or s3://bucket/prefix, from its records and verdicts."""
     from classmodels.gallery.rebuild import rebuild
-    from classmodels.store import open_store
+    from classmodels.results.place import open_place
 
-    store = open_store(source)
-    pages = [store.locate(key) for key in rebuild(store)]
+    place = open_place(source)
+    pages = [place.store.locate(key) for key in rebuild(place.store, place.inside)]
     if as_json:
         _print_json({"pages": pages})
     else:

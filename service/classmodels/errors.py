@@ -29,3 +29,7 @@ class StoreError(ClassmodelsError):
     """Storage cannot be read or written (exit code 4)."""
 
     exit_code = 4
+
+
+class DamagedError(StoreError):
+    """One object's bytes are not those that were written, however often they are asked for; others may well be."""

@@ -16,7 +16,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from classmodels.errors import StoreError
+from classmodels.errors import DamagedError, StoreError
 
 
 class BodyDiffersError(Exception):
@@ -140,7 +140,8 @@ def store_error(error: Exception, endpoint: str, operation: str, bucket: str, ke
     what = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
     advice = advice.format(permission=_PERMISSIONS.get(operation, f"s3:{operation}"))
     verb = _VERBS.get(operation, operation)
-    return StoreError(f"cannot {verb} {what} at {endpoint}: {reason}; {advice} [{operation}: {code}]")
+    kind = DamagedError if isinstance(error, BodyDiffersError) else StoreError
+    return kind(f"cannot {verb} {what} at {endpoint}: {reason}; {advice} [{operation}: {code}]")
 
 
 def is_missing(error: Exception) -> bool:

@@ -7,7 +7,7 @@ run. `templates/` holds the page's text, style and behaviour; `view.py` what it 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -26,28 +26,40 @@ PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
 
 
-def write_gallery(store: Store, plan: RunPlan, *, latest: bool = True) -> str:
+def write_gallery(
+    store: Store,
+    plan: RunPlan,
+    *,
+    latest: bool = True,
+    drawn: Callable[[Mapping[str, Any]], bytes | None] = lambda view: None,
+) -> str:
     """Write the gallery of `plan` into `store` and return the key of its page.
 
     Objects that already say what they should are left alone. The page is written after what it links to, and
-    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. Raises InputError for a plan
-    that is none, StoreError.
+    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. `drawn` may know the contact
+    sheet that belongs to a view, which is then not drawn again. Raises InputError for a plan that is none, StoreError.
     """
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
     view = view_of(units, plan)
     objects = {
-        prefix + "contact-sheet.png": contact_sheet(store, units, plan.job),
+        prefix + "contact-sheet.png": drawn(view) or contact_sheet(store, units, plan.job),
         prefix + "gallery.json": _json_bytes(view),
         prefix + "index.html": render_page(view).encode(),
     }
-    if latest:
-        pointer = {"page": f"{plan.run12}/index.html", "run12": plan.run12}
-        objects[latest_key(plan.job)] = _json_bytes(pointer)
     for key, data in objects.items():
         if store.read(key) != data:
             store.write(key, data)
+    if latest:
+        point_latest(store, plan.job, plan.run12)
     return prefix + "index.html"
+
+
+def point_latest(store: Store, job: str, run12: str) -> None:
+    """Make `latest.json` of `job` point to the gallery of a run."""
+    pointer = _json_bytes({"page": f"{run12}/index.html", "run12": run12})
+    if store.read(latest_key(job)) != pointer:
+        store.write(latest_key(job), pointer)
 
 
 def render_page(view: Mapping[str, Any]) -> str:

@@ -30,6 +30,8 @@ class FolderStore:
         self._durable = durable
         self.uri = str(self.root)
         self._ready: set[Path] = set()
+        self._inside: set[Path] = set()
+        """Folders that have been found to lie in the root, links resolved: looking again takes longer than a read."""
         self._making = threading.Lock()
 
     def write(self, key: str, data: bytes) -> None:
@@ -117,7 +119,14 @@ class FolderStore:
         except UnicodeError as error:
             raise StoreError(f"the key {key!r} cannot be a path here: {error}") from error
         path = self.root / key
-        if outside := self._outside(path if follow else path.parent):
+        outside = None
+        if path.parent not in self._inside:
+            outside = self._outside(path.parent)
+            if not outside and path.parent.is_dir():
+                self._inside.add(path.parent)
+        if follow and not outside and os.path.islink(path):
+            outside = self._outside(path)
+        if outside:
             raise StoreError(f"the key {key!r} leaves the folder {self.root}: a symbolic link leads to {outside}")
         return path
 

@@ -20,7 +20,7 @@ class Only:
                 raise InputError(f"--only {pattern!r}: expected MODEL/RECIPE/CLASS, such as */l2/ostrich")
 
     def matching(self, model: str, recipe: str, class_index: int, label: str | None) -> list[str] | None:
-        """The patterns that the unit matches; None where that hangs on its label, and `label` is None: not known yet."""
+        """The patterns that the unit matches; None where that hangs on its label and `label` is None: not known."""
         found, unsure = [], False
         for pattern, (wanted_model, wanted_recipe, wanted) in self.patterns.items():
             if not (fnmatchcase(model, wanted_model) and fnmatchcase(recipe, wanted_recipe)):
@@ -31,4 +31,4 @@ class Only:
                 unsure = unsure or not wanted.isdigit()
             elif fnmatchcase(label.casefold(), wanted.casefold()):
                 found.append(pattern)
-        return found if found or not unsure else None
+        return None if unsure else found

@@ -165,9 +165,13 @@ def parse(kind: type[T], data: bytes) -> T | None:
 
 
 def dump(value: Stored) -> bytes:
-    """Canonical JSON: sorted keys, one indent, a newline at the end; equal objects give equal bytes."""
-    plain = json.loads(value.model_dump_json())
-    return (json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+    """`value` as canonical JSON: equal objects give equal bytes."""
+    return canonical(json.loads(value.model_dump_json()))
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, one indent, a newline at the end."""
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def slug(label: str, limit: int = 40) -> str:

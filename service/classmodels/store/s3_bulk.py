@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -120,15 +121,21 @@ class _Way:
         lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
         request = hashlib.sha256(f"GET\n{path}\n\n{lines}\n{names}\n{EMPTY}".encode()).hexdigest()
         scope = f"{now[:8]}/{self._scope}"
-        key = f"AWS4{credentials.secret_key}".encode()
-        for part in scope.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
+        key = _signing_key(credentials.secret_key, scope)
         signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{request}".encode(), "sha256").hex()
         credential = f"{credentials.access_key}/{scope}"
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
         )
         return headers
+
+
+@lru_cache(4)
+def _signing_key(secret: str, scope: str) -> bytes:
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _certificates() -> str:
