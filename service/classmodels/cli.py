@@ -261,6 +261,84 @@ def pull(source: str, folder: str, only: Sequence[str], dry_run: bool, as_json: 
 @cli.command()
 @SOURCE
 @JSON
+def verify(source: str, as_json: bool) -> None:
+    """Recheck every object of SRC against its record: exit code 1 and a list where something differs."""
+    from dataclasses import asdict
+
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import megabytes, meter
+    from classmodels.results.verify import verify as verify_place
+
+    with meter() as told:
+        report = verify_place(open_place(source), told)
+    if as_json:
+        _print_json(asdict(report))
+    else:
+        for one in report.differences:
+            click.echo(f"{one.key}: {one.found}; {one.advice}")
+        unfinished = f", {report.unfinished} units are not done yet" if report.unfinished else ""
+        click.echo(
+            f"{len(report.differences)} differences in {report.objects} objects ({megabytes(report.bytes)}){unfinished}"
+        )
+    sys.exit(1 if report.differences else 0)
+
+
+@cli.command()
+@SOURCE
+@click.argument("page", metavar="PAGE.html", type=click.Path(dir_okay=False))
+@JSON
+def export(source: str, page: str, as_json: bool) -> None:
+    """Write one gallery of SRC as a single file: pictures inlined and made smaller, to be sent or put behind a link."""
+    from dataclasses import asdict
+
+    from classmodels.results.export import export as export_gallery
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import megabytes
+
+    done = export_gallery(open_place(source), page)
+    if as_json:
+        _print_json(asdict(done))
+    else:
+        missing = f", {done.missing} are not there" if done.missing else ""
+        click.echo(
+            f"{done.job} {done.run12}: {done.images} images, {done.films} films{missing}, {megabytes(done.bytes)}"
+        )
+        click.echo(done.page)
+
+
+@cli.command()
+@SOURCE
+@click.option("--older-than", metavar="AGE", help="Delete galleries begun longer ago than this: 30d, 12h, 8w.")
+@click.option(
+    "--keep-last", type=click.IntRange(0), help="Keep so many galleries of each job, whatever their age. [default: 1]"
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def prune(source: str, older_than: str | None, keep_last: int | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete galleries of SRC by age and count, with the units that no other gallery shows.
+
+    What is deleted leaves a tombstone, so that a nightly run does not make it again. See first: --dry-run.
+    """
+    from classmodels.results.place import open_place
+    from classmodels.results.prune import carry_out, choose, lines
+
+    doomed = choose(open_place(source), older_than, keep_last)
+    if not as_json:
+        click.echo("\n".join(lines(doomed)))
+    if doomed.objects and not dry_run:
+        if not yes and not sys.stdin.isatty():
+            raise click.UsageError("this deletes for good: look with --dry-run, then say --yes")
+        if not yes:
+            click.confirm("Delete?", abort=True, err=True)
+        carry_out(doomed)
+    if as_json:
+        _print_json(doomed.summary | {"dry_run": dry_run})
+
+
+@cli.command()
+@SOURCE
+@JSON
 def gallery(source: str, as_json: bool) -> None:
     """Rebuild the pages of every run in SRC, a folder or s3://bucket/prefix, from its records and verdicts."""
     from classmodels.gallery.rebuild import rebuild

@@ -62,11 +62,15 @@ def point_latest(store: Store, job: str, run12: str) -> None:
         store.write(latest_key(job), pointer)
 
 
-def render_page(view: Mapping[str, Any]) -> str:
-    """The page of a view. Every link comes from the view: with `data:` URLs in it the page stands on its own."""
+def render_page(view: Mapping[str, Any], *, alone: bool = False) -> str:
+    """The page of a view. alone: nothing lies beside it: pictures in the view are `data:` URLs, and there are no links.
+
+    Each picture is then in the page once, where it is shown, and the script takes it from there.
+    """
     script, style = _asset("gallery.js"), _asset("gallery.css")
+    sources = "data:" if alone else "'self' file: data:"
     policy = (
-        f"default-src 'none'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; img-src {sources}; base-uri 'none'; form-action 'none'; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     page = _environment().get_template("gallery.html")
@@ -77,8 +81,15 @@ def render_page(view: Mapping[str, Any]) -> str:
         policy=Markup(policy),  # quotes of its own, and nothing else in it
         style=Markup(style),
         script=Markup(script),
-        island=_island(view),
+        alone=alone,
+        island=_island(_without_pictures(view) if alone else view),
     )
+
+
+def _without_pictures(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The view without the URLs of its pictures, which are most of it."""
+    units = [unit | {"image": unit["image"] | {"href": None}} if "image" in unit else unit for unit in view["units"]]
+    return {**view, "units": units}
 
 
 def _by_class(view: Mapping[str, Any]) -> list[dict[str, Any]]:
