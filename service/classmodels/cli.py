@@ -326,7 +326,7 @@ def prune(source: str, older_than: str | None, keep_last: int | None, dry_run: b
     doomed = choose(open_place(source), older_than, keep_last)
     if not as_json:
         click.echo("\n".join(lines(doomed)))
-    if doomed.objects and not dry_run:
+    if (doomed.galleries or doomed.unfinished) and not dry_run:
         if not yes and not sys.stdin.isatty():
             raise click.UsageError("this deletes for good: look with --dry-run, then say --yes")
         if not yes:

@@ -1,9 +1,9 @@
 """`prune`: delete galleries by age and count, and with them the units and verdicts that no gallery that stays needs.
 
 A kill at any moment leaves nothing broken, and pruning again completes what it cut off. The tombstone is written first
-and says what is to go; pointer, plan and page go next, so that nothing leads to what is deleted after them: records, and
-only then the files that they name. A gallery is there as long as its plan is: once that is gone it is to be completed,
-unless somebody runs the job again, which writes the plan again.
+and says what is to go; pointer, plan and page go next, so that nothing leads to what is deleted after them: records,
+and only then the files that they name. A gallery is there as long as its plan is: once that is gone the deletion is to
+be completed, unless somebody runs the job again, which writes the plan again.
 """
 
 import re
@@ -31,7 +31,7 @@ _UNIT = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1
 class Doomed:
     """What is to go. galleries: those that are pruned now; unfinished: tombstones of a pruning that was cut off.
 
-    units: keys of records that go; shared: how many stay because a gallery in `kept` shows them. objects: all that goes.
+    units: keys of records, of which all there is goes; shared: how many stay because a gallery in `kept` shows them.
     """
 
     store: Store
@@ -54,7 +54,7 @@ class Doomed:
                 {"job": g.plan.job, "run12": g.plan.run12, "begun": g.begun.isoformat()} for g in self.galleries
             ],
             "completed": [{"job": one.job, "run12": one.run12} for one in self.unfinished],
-            "units": self.units,
+            "units": [key for key in self.units if key in self.objects],
             "shared_units_kept": self.shared,
             "galleries_kept": len(self.kept),
             "objects": len(self.objects),
@@ -92,7 +92,7 @@ def choose(place: Place, older_than: str | None, keep_last: int | None, now: dat
     needed = {key for one in doomed.kept for key in one.plan.records}
     named = [key for one in doomed.galleries for key in one.plan.records]
     named += [key for one in doomed.unfinished for key in one.left if unit_key(key)]
-    doomed.units = [key for key in dict.fromkeys(named) if key not in needed and key in found.records]
+    doomed.units = [key for key in dict.fromkeys(named) if key not in needed]
     doomed.shared = len(set(named) & needed & found.records.keys())
     doomed.objects = _objects(found, doomed)
     return doomed
@@ -125,7 +125,7 @@ def lines(doomed: Doomed) -> list[str]:
         return [f"nothing to delete: {len(doomed.kept)} galleries stay"]
     shared = f"; {doomed.shared} units stay, which galleries that stay show" if doomed.shared else ""
     said.append(
-        f"{len(doomed.galleries)} galleries, {len(doomed.units)} units: {len(doomed.objects)} objects,"
+        f"{len(doomed.galleries)} galleries, {sum(key in doomed.objects for key in doomed.units)} units: {len(doomed.objects)} objects,"
         f" {megabytes(doomed.bytes)}; {len(doomed.kept)} galleries stay{shared}"
     )
     return said

@@ -31,11 +31,12 @@ class Failure:
 
 @dataclass
 class Tally:
-    """What became of the units of a plan."""
+    """What became of the units of a plan. complete: what a listing of each task said of which all units were done."""
 
     done: int = 0
     already: int = 0
     failures: list[Failure] = field(default_factory=list)
+    complete: dict[str, list[str]] = field(default_factory=dict)
 
 
 def do_units(
@@ -54,10 +55,12 @@ def do_units(
     """
     loaded: Classifier | None = None
     for task, all_units in by_task(units):
-        present = set(store.list(task.prefix)) - damaged
+        keys = list(store.list(task.prefix))
+        present = set(keys) - damaged
         missing = [unit for unit in all_units if unit.record_key not in present]
         tally.already += len(all_units) - len(missing)
         if not missing:
+            tally.complete[task.prefix] = keys
             continue
         try:
             if loaded is None or loaded.resolved is not task.model:
