@@ -36,3 +36,7 @@ class StoreError(ClassmodelsError):
     def __init__(self, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+
+
+class DamagedError(StoreError):
+    """One object's bytes are not those that were written, however often they are asked for; others may well be."""

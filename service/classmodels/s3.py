@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from classmodels.errors import InputError
@@ -60,6 +61,7 @@ def connect(settings: S3Settings) -> Any:
     Also reads AWS_CA_BUNDLE, AWS_PROFILE and all else that boto3 does. Raises InputError where a setting is no setting.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -87,7 +89,9 @@ def connect(settings: S3Settings) -> Any:
             or environment.get("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"),
         )
         # A session of its own: boto3's default one is not made for several threads.
-        client = boto3.session.Session().client(
+        session = botocore.session.Session()
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+        client = boto3.session.Session(botocore_session=session).client(
             "s3",
             endpoint_url=settings.endpoint_url,
             region_name=settings.region or environment.get("AWS_REGION"),
@@ -101,6 +105,17 @@ def connect(settings: S3Settings) -> Any:
         raise InputError(f"the settings of S3 cannot be used: {error}") from None
     _check_endpoint(client.meta.endpoint_url)
     return client
+
+
+def _timestamp(value: Any) -> datetime:
+    """As botocore reads times, but for those of listings in a tenth of the time, which is most of what a page takes."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        found: datetime = parse_timestamp(value)
+        return found
 
 
 def _check_endpoint(url: str) -> None:

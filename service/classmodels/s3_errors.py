@@ -16,7 +16,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from classmodels.errors import StoreError
+from classmodels.errors import DamagedError, StoreError
 
 
 class BodyDiffersError(Exception):
@@ -141,8 +141,9 @@ def store_error(error: Exception, endpoint: str, operation: str, bucket: str, ke
     what = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
     advice = advice.format(permission=_PERMISSIONS.get(operation, f"s3:{operation}"))
     verb = _VERBS.get(operation, operation)
+    kind = DamagedError if isinstance(error, BodyDiffersError) else StoreError
     sentence = f"cannot {verb} {what} at {endpoint}: {reason}; {advice} [{operation}: {code}]"
-    return StoreError(sentence, passing=is_passing(error))
+    return kind(sentence, passing=is_passing(error))
 
 
 def is_missing(error: Exception) -> bool:

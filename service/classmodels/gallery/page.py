@@ -7,7 +7,7 @@ run. `templates/` holds the page's text, style and behaviour; `view.py` what it 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,41 +20,57 @@ from classmodels.gallery.sheet import contact_sheet
 from classmodels.gallery.units import read_units
 from classmodels.gallery.view import view_of
 from classmodels.store import RunPlan, Store
-from classmodels.store.records import gallery_prefix
+from classmodels.store.records import gallery_prefix, latest_key
 
 PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
 
 
-def write_gallery(store: Store, plan: RunPlan, *, latest: bool = True) -> str:
+def write_gallery(
+    store: Store,
+    plan: RunPlan,
+    *,
+    latest: bool = True,
+    drawn: Callable[[Mapping[str, Any]], bytes | None] = lambda view: None,
+) -> str:
     """Write the gallery of `plan` into `store` and return the key of its page.
 
     Objects that already say what they should are left alone. The page is written after what it links to, and
-    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. Raises InputError for a plan
-    that is none, StoreError.
+    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. `drawn` may know the contact
+    sheet that belongs to a view, which is then not drawn again. Raises InputError for a plan that is none, StoreError.
     """
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
     view = view_of(units, plan)
     objects = {
-        prefix + "contact-sheet.png": contact_sheet(store, units, plan.job),
+        prefix + "contact-sheet.png": drawn(view) or contact_sheet(store, units, plan.job),
         prefix + "gallery.json": _json_bytes(view),
         prefix + "index.html": render_page(view).encode(),
     }
-    if latest:
-        pointer = {"page": f"{plan.run12}/index.html", "run12": plan.run12}
-        objects[prefix.removesuffix(f"{plan.run12}/") + "latest.json"] = _json_bytes(pointer)
     for key, data in objects.items():
         if store.read(key) != data:
             store.write(key, data)
+    if latest:
+        point_latest(store, plan.job, plan.run12)
     return prefix + "index.html"
 
 
-def render_page(view: Mapping[str, Any]) -> str:
-    """The page of a view. Every link comes from the view: with `data:` URLs in it the page stands on its own."""
+def point_latest(store: Store, job: str, run12: str) -> None:
+    """Make `latest.json` of `job` point to the gallery of a run."""
+    pointer = _json_bytes({"page": f"{run12}/index.html", "run12": run12})
+    if store.read(latest_key(job)) != pointer:
+        store.write(latest_key(job), pointer)
+
+
+def render_page(view: Mapping[str, Any], *, alone: bool = False) -> str:
+    """The page of a view. alone: nothing lies beside it: pictures in the view are `data:` URLs, and there are no links.
+
+    Each picture is then in the page once, where it is shown, and the script takes it from there.
+    """
     script, style = _asset("gallery.js"), _asset("gallery.css")
+    sources = "data:" if alone else "'self' file: data:"
     policy = (
-        f"default-src 'none'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; img-src {sources}; base-uri 'none'; form-action 'none'; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     page = _environment().get_template("gallery.html")
@@ -65,8 +81,15 @@ def render_page(view: Mapping[str, Any]) -> str:
         policy=Markup(policy),  # quotes of its own, and nothing else in it
         style=Markup(style),
         script=Markup(script),
-        island=_island(view),
+        alone=alone,
+        island=_island(_without_pictures(view) if alone else view),
     )
+
+
+def _without_pictures(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The view without the URLs of its pictures, which are most of it."""
+    units = [unit | {"image": unit["image"] | {"href": None}} if "image" in unit else unit for unit in view["units"]]
+    return {**view, "units": units}
 
 
 def _by_class(view: Mapping[str, Any]) -> list[dict[str, Any]]:

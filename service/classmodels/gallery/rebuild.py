@@ -5,13 +5,15 @@ import logging
 from classmodels.errors import InputError, StoreError
 from classmodels.gallery.page import write_gallery
 from classmodels.store import RunPlan, Store
-from classmodels.store.records import parse
+from classmodels.store.records import gallery_prefix, parse
 
 log = logging.getLogger("classmodels")
 
 
-def rebuild(store: Store) -> list[str]:
+def rebuild(store: Store, inside: str = "") -> list[str]:
     """Write the gallery of every run again and return the keys of the pages; which one is the latest stays as it is.
+
+    inside: only galleries below this, such as `galleries/figure-1/`.
 
     A plan that is damaged, or is not that of the run it lies under, is passed over with a warning: it cannot stop the
     other galleries, or write over them. Raises InputError where the store holds no run; StoreError, after all other
@@ -23,7 +25,9 @@ def rebuild(store: Store) -> list[str]:
         if not (key.endswith("/plan.json") and key.count("/") == 2):
             continue
         try:
-            pages.append(write_gallery(store, _plan(store, key), latest=False))
+            plan = _plan(store, key)
+            if gallery_prefix(plan.job, plan.run12).startswith(inside) or key.startswith(inside):
+                pages.append(write_gallery(store, plan, latest=False))
         except InputError as error:
             log.warning("%r is passed over: %s", key, error)
         except StoreError as error:

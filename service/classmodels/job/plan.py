@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import groupby
 
@@ -11,6 +10,7 @@ from classmodels.job.check import CheckedJob
 from classmodels.job.identity import digest12, recipe_identity, unit_identity
 from classmodels.job.recipes import NamedRecipe
 from classmodels.models.resolve import ResolvedModel
+from classmodels.store.only import Only
 from classmodels.store.records import record_name, unit_prefix
 
 
@@ -104,19 +104,13 @@ def selector(patterns: Sequence[str], units: Sequence[Unit]) -> Callable[[Unit],
     `*` matches any part; a class goes by its index or label. Without patterns every unit is. Raises
     InputError for a pattern that is none, or that no unit matches.
     """
-    parts = [pattern.split("/", 2) for pattern in patterns]
-    for pattern, split in zip(patterns, parts, strict=True):
-        if len(split) != 3:
-            raise InputError(f"--only {pattern!r}: expected MODEL/RECIPE/CLASS, such as */l2/ostrich")
-        if not any(_matches(split, unit) for unit in units):
+    only = Only(patterns)
+
+    def matching(unit: Unit) -> Sequence[str]:
+        return only.matching(unit.task.model.spec.name, unit.task.recipe.name, unit.class_index, unit.label) or ()
+
+    unmatched = set(patterns).difference(*map(matching, units))
+    for pattern in patterns:
+        if pattern in unmatched:
             raise InputError(f"--only {pattern!r}: found no such unit; `classmodels plan` lists them")
-    return lambda unit: not parts or any(_matches(split, unit) for split in parts)
-
-
-def _matches(split: Sequence[str], unit: Unit) -> bool:
-    model, recipe, wanted = split
-    return (
-        fnmatchcase(unit.task.model.spec.name, model)
-        and fnmatchcase(unit.task.recipe.name, recipe)
-        and (fnmatchcase(str(unit.class_index), wanted) or fnmatchcase(unit.label.casefold(), wanted.casefold()))
-    )
+    return lambda unit: not patterns or bool(matching(unit))

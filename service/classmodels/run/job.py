@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from classmodels.gallery import write_gallery
-from classmodels.gallery.units import record_of
 from classmodels.job.plan import Plan, Unit
 from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine
@@ -16,8 +15,9 @@ from classmodels.run.units import do_units
 from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import judge_all
 from classmodels.store import RunPlan, Store
+from classmodels.store.believed import record_of
 from classmodels.store.patient import PatientStore
-from classmodels.store.records import JudgeEntry, dump, gallery_prefix, plan_key
+from classmodels.store.records import JudgeEntry, dump, gallery_prefix, latest_key, plan_key
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def damaged(summary: RunPlan, store: Store) -> frozenset[str]:
 
 def current_page(store: Store, summary: RunPlan) -> str | None:
     """The page's key where the run's gallery is written already and is the job's latest, else None."""
-    latest = _json(store, f"galleries/{summary.job}/latest.json")
+    latest = _json(store, latest_key(summary.job))
     return gallery_prefix(summary.job, summary.run12) + "index.html" if latest.get("run12") == summary.run12 else None
 
 

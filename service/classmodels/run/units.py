@@ -84,10 +84,12 @@ class _Doing:
         tasks = []
         for task, all_units in by_task(units):
             tasks.append(task)
-            present = set(self.store.list(task.prefix)) - damaged
+            keys = list(self.store.list(task.prefix))
+            present = set(keys) - damaged
             missing = [unit for unit in all_units if unit.record_key not in present]
             self.tally.already += len(all_units) - len(missing)
             if not missing:
+                self.tally.complete[task.prefix] = keys
                 continue
             try:
                 self.ascend(task, missing)

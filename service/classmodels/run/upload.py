@@ -34,11 +34,12 @@ class Failure:
 
 @dataclass
 class Tally:
-    """What became of the units of a plan."""
+    """What became of the units of a plan. complete: what a listing of each task said of which all units were done."""
 
     done: int = 0
     already: int = 0
     failures: list[Failure] = field(default_factory=list)
+    complete: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass

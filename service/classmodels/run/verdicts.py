@@ -8,7 +8,6 @@ from hashlib import sha256
 import numpy as np
 
 from classmodels.errors import InputError, ModelError, StoreError
-from classmodels.gallery.units import record_of
 from classmodels.image import decode_png
 from classmodels.job.check import Judge
 from classmodels.job.plan import Plan, Task, Unit, by_task
@@ -19,6 +18,7 @@ from classmodels.run.progress import Quiet
 from classmodels.run.units import reason_of
 from classmodels.run.upload import Failure, Tally
 from classmodels.store import Record, Store, Verdict
+from classmodels.store.believed import record_of
 from classmodels.store.records import dump, verdict_key, verdict_prefix
 
 log = logging.getLogger("classmodels")
@@ -29,12 +29,15 @@ _IMAGE = re.compile(r"(\d{4,})-[^/]*\.([0-9a-f]{12})\.png")
 def judge_all(plan: Plan, store: Store, machine: Machine, progress: Quiet, tally: Tally) -> int:
     """Write the verdicts that are missing and return how many; a judge that fails is a failure of its own.
 
-    What is missing is told by one listing for each recipe and one for each judge.
+    What is missing is told by one listing for each recipe, unless `tally` has it, and by one for each judge of each.
     """
-    finished = [found for task, units in by_task(plan.units) for found in _finished(task, units, store)]
+    finished = [found for task, units in by_task(plan.units) for found in _finished(task, units, store, tally)]
     written = 0
+    tasks = [task.prefix.removeprefix("units/") for task, _ in by_task(plan.units)]
     for judge in plan.job.panel:
-        present = set(store.list(verdict_prefix(judge.model.spec.name, judge.model.model12)))
+        # Not all that this judge ever said: only what it said of this plan's models and recipes.
+        mine = verdict_prefix(judge.model.spec.name, judge.model.model12)
+        present = {key for task in tasks for key in store.list(f"{mine}{task}")}
         missing = [unit for unit, sha12 in finished if sha12 is None or _key(judge, unit, sha12) not in present]
         try:
             if missing:
@@ -48,9 +51,10 @@ def judge_all(plan: Plan, store: Store, machine: Machine, progress: Quiet, tally
     return written
 
 
-def _finished(task: Task, units: list[Unit], store: Store) -> Iterator[tuple[Unit, str | None]]:
+def _finished(task: Task, units: list[Unit], store: Store, tally: Tally) -> Iterator[tuple[Unit, str | None]]:
     """The units that have a record, each with the beginning of its image's sha256; None where only the record knows."""
-    names = [key.removeprefix(task.prefix) for key in store.list(task.prefix)]
+    keys = tally.complete[task.prefix] if task.prefix in tally.complete else store.list(task.prefix)
+    names = [key.removeprefix(task.prefix) for key in keys]
     images: dict[int, list[str]] = {}
     for name in names:
         if match := _IMAGE.fullmatch(name):

@@ -3,8 +3,9 @@
 Keys are POSIX-style relative paths (`units/...`). An object appears whole or not at all.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -14,11 +15,20 @@ from classmodels.s3 import S3Settings
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """One object as a listing has it. size: in bytes; modified: when it was last written, in UTC."""
+    """One object as a listing has it. size: in bytes; modified: when it was last written, in UTC.
+
+    md5: of its bytes, in hex, where the listing tells it; to find copies that need no second look, and for nothing
+    that matters: a store may give something else there, which then equals no digest.
+    """
 
     key: str
     size: int
     modified: datetime
+    md5: str | None = field(default=None, compare=False)
+
+
+Read = Callable[[str], bytes | None]
+"""As `Store.read`."""
 
 
 class Store(Protocol):
@@ -34,6 +44,9 @@ class Store(Protocol):
 
     def read(self, key: str) -> bytes | None:
         """The object's bytes, or None where there is no such object."""
+
+    def reading(self) -> AbstractContextManager[Read]:
+        """As `read`, from many threads and for thousands of objects: where a store has a quicker way, this is it."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """All keys that begin with `prefix`, in order; none when nothing is there.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from classmodels.errors import StoreError
-from classmodels.store.base import Entry, check_key
+from classmodels.store.base import Entry, Read, check_key
 
 _TEMPORARY = ".writing-"
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
@@ -26,10 +26,14 @@ _ABANDONED = 3600.0
 class FolderStore:
     """Objects are files under `root`. Names that begin with `.` are never listed."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True) -> None:
+        """durable: False for what can be had again, such as copies: a power cut may then damage what was written."""
         self.root = Path(root).expanduser().absolute()
+        self._durable = durable
         self.uri = str(self.root)
         self._ready: set[Path] = set()
+        self._inside: set[Path] = set()
+        """Folders that have been found to lie in the root, links resolved: looking again takes longer than a read."""
         self._making = threading.Lock()
 
     def write(self, key: str, data: bytes) -> None:
@@ -40,14 +44,16 @@ class FolderStore:
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    if self._durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 os.chmod(temporary, 0o666 & ~_UMASK)
                 os.replace(temporary, path)
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-            _fsync_folder(path.parent)
+            if self._durable:
+                _fsync_folder(path.parent)
         except OSError as error:
             raise _refused(f"write {path}", error) from error
 
@@ -61,6 +67,9 @@ class FolderStore:
             if error.errno == errno.ENAMETOOLONG:
                 return None
             raise _refused(f"read {path}", error) from error
+
+    def reading(self) -> contextlib.AbstractContextManager[Read]:
+        return contextlib.nullcontext(self.read)
 
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
@@ -112,7 +121,14 @@ class FolderStore:
         except UnicodeError as error:
             raise StoreError(f"the key {key!r} cannot be a path here: {error}") from error
         path = self.root / key
-        if outside := self._outside(path if follow else path.parent):
+        outside = None
+        if path.parent not in self._inside:
+            outside = self._outside(path.parent)
+            if not outside and path.parent.is_dir():
+                self._inside.add(path.parent)
+        if follow and not outside and os.path.islink(path):
+            outside = self._outside(path)
+        if outside:
             raise StoreError(f"the key {key!r} leaves the folder {self.root}: a symbolic link leads to {outside}")
         return path
 
@@ -167,7 +183,7 @@ def _refused(what: str, error: OSError) -> StoreError:
 
 def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; free some space and run the job again: what is finished is kept"
+        return "the disk is full; free some space and run the same command again: what is finished is kept"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{os.strerror(error.errno).lower()}; choose another folder with --output, or mend its permissions"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):

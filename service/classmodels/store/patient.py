@@ -7,10 +7,11 @@ restarts should not cost it anything; what the storage refuses outright is still
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from classmodels.errors import StoreError
-from classmodels.store.base import Entry, Store
+from classmodels.store.base import Entry, Read, Store
 
 log = logging.getLogger("classmodels")
 
@@ -34,6 +35,11 @@ class PatientStore:
 
     def read(self, key: str) -> bytes | None:
         return self._patiently(lambda: self._inner.read(key))
+
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        with self._inner.reading() as read:
+            yield lambda key: self._patiently(lambda: read(key))
 
     def list(self, prefix: str) -> Iterator[str]:
         return self._patiently(lambda: self._inner.list(prefix))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -136,6 +137,22 @@ class RunPlan(Stored):
     judges: tuple[JudgeEntry, ...]
 
 
+class Tombstone(Stored):
+    """`galleries/<job>/<run12>/deleted.json`: this gallery was deleted on purpose, and is not one that was never made.
+
+    It holds as long as there is no page beside it, which one listing of `galleries/` tells: whoever runs the job again
+    has it again. models: `<name>@<model12>` of what was shown. left: keys of records that were to go with it and may be
+    there still, because the deletion was cut off; empty once all are gone.
+    """
+
+    version: Literal[1] = 1
+    job: Name
+    run12: Digest12
+    models: tuple[str, ...]
+    deleted: datetime
+    left: tuple[str, ...] = ()
+
+
 T = TypeVar("T", bound=Stored)
 
 
@@ -148,9 +165,13 @@ def parse(kind: type[T], data: bytes) -> T | None:
 
 
 def dump(value: Stored) -> bytes:
-    """Canonical JSON: sorted keys, one indent, a newline at the end; equal objects give equal bytes."""
-    plain = json.loads(value.model_dump_json())
-    return (json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+    """`value` as canonical JSON: equal objects give equal bytes."""
+    return canonical(json.loads(value.model_dump_json()))
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, one indent, a newline at the end."""
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def slug(label: str, limit: int = 40) -> str:
@@ -185,6 +206,15 @@ def verdict_key(judge: str, model12: str, judge12: str, record_key: str, image_s
 
 def gallery_prefix(job: str, run12: str) -> str:
     return f"galleries/{job}/{run12}/"
+
+
+def tombstone_key(job: str, run12: str) -> str:
+    return f"{gallery_prefix(job, run12)}deleted.json"
+
+
+def latest_key(job: str) -> str:
+    """The pointer to a job's latest gallery."""
+    return f"galleries/{job}/latest.json"
 
 
 def plan_key(run12: str) -> str:

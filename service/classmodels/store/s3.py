@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from botocore.parsers import ResponseParserError
 from classmodels.errors import InputError, StoreError
 from classmodels.s3 import S3Settings, connect, parse_uri
 from classmodels.s3_errors import FAILURES, BodyDiffersError, is_damage, is_missing, status_of, telling
-from classmodels.store.base import Entry, check_key
+from classmodels.store.base import Entry, Read, check_key
+from classmodels.store.s3_bulk import bulk_reading
 from classmodels.store.served import cache_control, content_type
 
 TRIES = 3
@@ -90,6 +91,9 @@ class S3Store:
 
         return self._do("GetObject", name, fetch)
 
+    def reading(self) -> AbstractContextManager[Read]:
+        return bulk_reading(self._client(), self._bucket, self._name, self.read)
+
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
 
@@ -103,7 +107,9 @@ class S3Store:
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start):
                 _require_listing(page)
                 for one in page.get("Contents", ()):
-                    found.append(Entry(one["Key"].removeprefix(self._prefix), one["Size"], one["LastModified"]))
+                    md5 = one["ETag"].strip('"')  # the MD5 of an object that one PUT has written, but for some servers
+                    key = one["Key"].removeprefix(self._prefix)
+                    found.append(Entry(key, one["Size"], one["LastModified"], md5 if len(md5) == 32 else None))
             return found
 
         found = self._do("ListObjectsV2", start, fetch)

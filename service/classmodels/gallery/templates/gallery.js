@@ -13,6 +13,11 @@
   const classes = one("classes");
   const sections = all(".class");
   const cardOf = new Map(all(".card").map((card) => [Number(card.dataset.unit), card]));
+  // In a page that stands alone each picture is there once, as the image that shows it.
+  for (const [position, card] of cardOf) {
+    const image = units[position].image;
+    if (image && image.href === null) image.href = card.querySelector("img")?.src ?? "";
+  }
   const plainText = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const names = view.classes.map((entry) => plainText(`${entry.label} ${entry.index}`));
   const chosen = (name) => {
@@ -211,7 +216,8 @@
       back.addEventListener("click", () => { still(image, unit); button.textContent = "▶\ufe0e Play the ascent"; back.hidden = true; button.focus(); });
       under.append(button, back);
     }
-    under.append(make("a", { href: unit.image.href, text: "PNG" }));
+    const alone = unit.image.href.startsWith("data:") ? { download: `${unit.index}.webp`, text: "Image" } : { text: "PNG" };
+    under.append(make("a", { href: unit.image.href, ...alone }));
     if (unit.record) under.append(make("a", { href: unit.record, text: "record" }));
     const seen = unit.held_out;
     const facts = [["raw logit", figure(unit.logit)], ["probability", percent(unit.probability)], ["rank", String(unit.rank)]];

@@ -1,0 +1,182 @@
+"""`prune`: delete galleries by age and count, and with them the units and verdicts that no gallery that stays needs.
+
+A kill at any moment leaves nothing broken, and pruning again completes what it cut off. The tombstone is written first
+and says what is to go; pointer, plan and page go next, so that nothing leads to what is deleted after them: records,
+and only then the files that they name. A gallery is there as long as its plan is: once that is gone the deletion is to
+be completed, unless somebody runs the job again, which writes the plan again.
+"""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from classmodels.errors import InputError
+from classmodels.gallery.page import point_latest
+from classmodels.results.place import Place
+from classmodels.results.progress import megabytes
+from classmodels.results.survey import Gallery, Survey, survey
+from classmodels.store import Entry, Store
+from classmodels.store.believed import unit_key
+from classmodels.store.records import Tombstone, dump, gallery_prefix, latest_key, parse, plan_key, tombstone_key
+
+THREADS = 16
+_AGE = re.compile(r"([0-9]{1,6})([hdw])")
+_UNIT = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+@dataclass
+class Doomed:
+    """What is to go. galleries: those that are pruned now; unfinished: tombstones of a pruning that was cut off.
+
+    units: keys of records, of which all there is goes; shared: how many stay because a gallery in `kept` shows them.
+    """
+
+    store: Store
+    galleries: list[Gallery] = field(default_factory=list)
+    unfinished: list[Tombstone] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    shared: int = 0
+    kept: list[Gallery] = field(default_factory=list)
+    objects: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.size for entry in self.objects.values())
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "galleries": [
+                {"job": g.plan.job, "run12": g.plan.run12, "begun": g.begun.isoformat()} for g in self.galleries
+            ],
+            "completed": [{"job": one.job, "run12": one.run12} for one in self.unfinished],
+            "units": [key for key in self.units if key in self.objects],
+            "shared_units_kept": self.shared,
+            "galleries_kept": len(self.kept),
+            "objects": len(self.objects),
+            "bytes": self.bytes,
+        }
+
+
+def choose(place: Place, older_than: str | None, keep_last: int | None, now: datetime | None = None) -> Doomed:
+    """What a pruning of `place` deletes. Nothing is changed. Raises InputError where an argument is wrong.
+
+    A gallery goes if it was begun longer ago than `older_than` (any age, if that is None) and is not among the
+    `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the last.
+    """
+    if older_than is None and keep_last is None:
+        raise InputError("expected --older-than AGE, --keep-last N, or both: what may go")
+    before = (now or datetime.now(UTC)) - _age(older_than) if older_than is not None else None
+    found = survey(Place(place.store))
+    if found.strange:
+        key, wrong = next(iter(found.strange.items()))
+        raise InputError(
+            f"{place.store.locate(key)}: {wrong}; so it cannot be told which units its gallery needs:"
+            " run its job again, or delete this object first"
+        )
+    doomed = Doomed(place.store)
+    for job in sorted({one.plan.job for one in found.galleries}):
+        mine = sorted((one for one in found.galleries if one.plan.job == job), key=lambda one: (one.latest, one.begun))
+        keep = 1 if keep_last is None else keep_last
+        for position, one in enumerate(mine):
+            old = before is None or one.begun < before
+            meant = one.prefix.startswith(place.inside) or plan_key(one.plan.run12).startswith(place.inside)
+            goes = meant and old and position < len(mine) - keep
+            (doomed.galleries if goes else doomed.kept).append(one)
+    plans = {one.plan.run12 for one in found.galleries}
+    doomed.unfinished = [stone for stone in _tombstones(place.store) if stone.left and stone.run12 not in plans]
+    needed = {key for one in doomed.kept for key in one.plan.records}
+    named = [key for one in doomed.galleries for key in one.plan.records]
+    named += [key for one in doomed.unfinished for key in one.left if unit_key(key)]
+    doomed.units = [key for key in dict.fromkeys(named) if key not in needed]
+    doomed.shared = len(set(named) & needed & found.records.keys())
+    doomed.objects = _objects(found, doomed)
+    return doomed
+
+
+def carry_out(doomed: Doomed) -> None:
+    """Delete what is doomed. Raises StoreError; pruning again then completes it."""
+    store = doomed.store
+    tombstones = [_tombstone(one, doomed) for one in doomed.galleries]
+    for stone in tombstones:
+        store.write(tombstone_key(stone.job, stone.run12), dump(stone))
+    for job in sorted({one.plan.job for one in doomed.galleries}):
+        _repoint(store, job, doomed)
+    plans = [plan_key(one.plan.run12) for one in doomed.galleries]
+    records = set(doomed.units)
+    pages = [key for key in doomed.objects if not key.startswith(("units/", "verdicts/")) and key not in plans]
+    rest = [key for key in doomed.objects if key not in records and key.startswith(("units/", "verdicts/"))]
+    with ThreadPoolExecutor(THREADS, "prune") as threads:
+        for keys in (plans, sorted(pages, key=lambda key: not key.endswith("/index.html")), doomed.units, rest):
+            list(threads.map(store.delete, keys))
+    for stone in [*tombstones, *doomed.unfinished]:
+        store.write(tombstone_key(stone.job, stone.run12), dump(stone.model_copy(update={"left": ()})))
+
+
+def lines(doomed: Doomed) -> list[str]:
+    """What is to go, for people."""
+    said = [f"{one.plan.job}  {one.plan.run12}  begun {one.begun:%Y-%m-%d %H:%M}" for one in doomed.galleries]
+    said += [f"{one.job}  {one.run12}  its deletion was cut off, and is completed" for one in doomed.unfinished]
+    if not said:
+        return [f"nothing to delete: {len(doomed.kept)} galleries stay"]
+    shared = f"; {doomed.shared} units stay, which galleries that stay show" if doomed.shared else ""
+    said.append(
+        f"{len(doomed.galleries)} galleries, {sum(key in doomed.objects for key in doomed.units)} units: {len(doomed.objects)} objects,"
+        f" {megabytes(doomed.bytes)}; {len(doomed.kept)} galleries stay{shared}"
+    )
+    return said
+
+
+def _age(text: str) -> timedelta:
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise InputError(f"--older-than {text!r}: expected a number of hours, days or weeks, such as 12h, 30d, 8w")
+    return int(match[1]) * _UNIT[match[2]]
+
+
+def _tombstones(store: Store) -> Iterator[Tombstone]:
+    for key in store.list("galleries/"):
+        stone = parse(Tombstone, store.read(key) or b"") if key.endswith("/deleted.json") else None
+        if stone is not None and key == tombstone_key(stone.job, stone.run12):
+            yield stone
+
+
+def _objects(found: Survey, doomed: Doomed) -> dict[str, Entry]:
+    """All objects that go."""
+    going = set(doomed.units)
+    objects = {key: found.records[key] for key in doomed.units if key in found.records}
+    for by_unit in (found.files_by_unit(), found.verdicts_by_unit()):
+        objects |= {entry.key: entry for key in going for entry in by_unit.get(key, ())}
+    runs = [(one.plan.job, one.plan.run12) for one in doomed.galleries]
+    for job, run12 in [*runs, *((stone.job, stone.run12) for stone in doomed.unfinished)]:
+        for prefix in (gallery_prefix(job, run12), f"runs/{run12}/"):
+            objects |= {entry.key: entry for entry in doomed.store.entries(prefix)}
+        objects.pop(tombstone_key(job, run12), None)
+    return objects
+
+
+def _tombstone(gallery: Gallery, doomed: Doomed) -> Tombstone:
+    units = [unit for key in gallery.plan.records if (unit := unit_key(key))]
+    going = set(doomed.units)
+    return Tombstone(
+        job=gallery.plan.job,
+        run12=gallery.plan.run12,
+        models=tuple(dict.fromkeys(f"{unit.model}@{unit.model12}" for unit in units)),
+        deleted=datetime.now(UTC).replace(microsecond=0),
+        left=tuple(key for key in gallery.plan.records if key in going),
+    )
+
+
+def _repoint(store: Store, job: str, doomed: Doomed) -> None:
+    """Have `latest.json` of `job` point to the last gallery that stays, if it points to one that goes."""
+    if not any(one.latest and one.plan.job == job for one in doomed.galleries):
+        return
+    stays = [one for one in doomed.kept if one.plan.job == job and one.page in one.objects]
+    if stays:
+        point_latest(store, job, stays[-1].plan.run12)
+    else:
+        store.delete(latest_key(job))
