@@ -6,7 +6,7 @@ DEVELOPING := .venv/developing
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install gallery test test-fallback soak lint bench gpu-check clean
+.PHONY: help install gallery s3 test test-fallback soak lint bench gpu-check clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ $(DEVELOPING): $(INSTALLED)
 
 gallery: install ## the paper's Figure 1 from a real ImageNet classifier; prints the page's path
 	$(BIN)/classmodels run jobs/figure-1.yaml
+
+s3: $(DEVELOPING) ## an S3 server to try things with, until Ctrl-C; says how to reach it (PORT=9000)
+	@$(BIN)/python tools/s3.py --port $(or $(PORT),9000)
 
 test: $(DEVELOPING) ## all tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90

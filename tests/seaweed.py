@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS on loopback ports of its own, with identities of its own, gone afterwards."""
+"""A real S3 server for tests, and for `make s3`: SeaweedFS on loopback ports, with identities of its own."""
 
 import json
 import random
@@ -56,15 +56,17 @@ IDENTITIES = (ADMIN, WRITER, READER, WRITE_ONLY)
 class SeaweedFS:
     """A server with its data in `folder`; it answers once the object is made, and until `stop`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, identities: tuple[Identity, ...] = IDENTITIES) -> None:
+        """port: where it speaks S3; any free one if None."""
         self.ports = dict(zip(PARTS, _free_ports(len(PARTS)), strict=True))
+        self.ports["s3"] = port or self.ports["s3"]
         self.host, self.port = "127.0.0.1", self.ports["s3"]
         self.endpoint = f"http://{self.host}:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "s3.json"
-        config.write_text(json.dumps({"identities": [_configured(identity) for identity in IDENTITIES]}))
+        config.write_text(json.dumps({"identities": [_configured(identity) for identity in identities]}))
         data = folder / "data"
-        data.mkdir()
+        data.mkdir(exist_ok=True)
         self._log = folder / "log.txt"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -125,13 +127,15 @@ def _free_ports(count: int) -> list[int]:
     ports: list[int] = []
     while len(ports) < count:
         port = random.SystemRandom().randrange(11_000, 22_000)
-        if port not in ports and _is_free(port) and _is_free(port + GRPC):
+        if port not in ports and is_free(port) and is_free(port + GRPC):
             ports.append(port)
     return ports
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on `port` of this machine."""
     with closing(socket.socket()) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what connections have left there harms nobody
         try:
             trial.bind(("127.0.0.1", port))
         except OSError:

@@ -31,10 +31,10 @@ def open_place(source: str) -> Place:
     if _is_top(whole):
         return Place(whole)
     parts = trimmed.split("/")
-    for at in range(len(parts) - 1, 0, -1):
+    for at in range(len(parts) - 1, -1, -1):
         if parts[at] not in ROOMS:
             continue
-        above = "/".join(parts[:at]) or ("/" if at == 1 and trimmed.startswith("/") else ".")
+        above = "/".join(parts[:at]) or ("/" if trimmed.startswith("/") else ".")
         if above.lower() in ("s3:", "s3:/"):
             break
         store = open_store(above)

@@ -123,10 +123,11 @@ def lines(doomed: Doomed) -> list[str]:
     said += [f"{one.job}  {one.run12}  its deletion was cut off, and is completed" for one in doomed.unfinished]
     if not said:
         return [f"nothing to delete: {len(doomed.kept)} galleries stay"]
+    units = sum(key in doomed.objects for key in doomed.units)
     shared = f"; {doomed.shared} units stay, which galleries that stay show" if doomed.shared else ""
     said.append(
-        f"{len(doomed.galleries)} galleries, {sum(key in doomed.objects for key in doomed.units)} units: {len(doomed.objects)} objects,"
-        f" {megabytes(doomed.bytes)}; {len(doomed.kept)} galleries stay{shared}"
+        f"{len(doomed.galleries)} galleries, {units} units: {len(doomed.objects)} objects, {megabytes(doomed.bytes)};"
+        f" {len(doomed.kept)} galleries stay{shared}"
     )
     return said
 

@@ -9,7 +9,7 @@ pages are made anew from what was pulled.
 import json
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from classmodels.gallery.page import point_latest
 from classmodels.results.fetch import Brought, Fetcher
 from classmodels.results.place import Place
 from classmodels.results.progress import Meter
-from classmodels.results.survey import Gallery, Survey, latest_run, survey
+from classmodels.results.survey import Gallery, Survey, latest_run, record_of_verdict, survey
 from classmodels.store import RunPlan
 from classmodels.store.base import Read
 from classmodels.store.believed import record_of, unit_key
@@ -80,17 +80,23 @@ def pull(place: Place, folder: str, only: Only, meter: Meter, *, dry_run: bool =
             return report
         if todo or copies:
             meter.begin(f"pull {place}", size)
-        work = [threads.submit(fetcher.bring, key) for key in todo] + [threads.submit(fetcher.copy, e) for e in copies]
-        try:
-            for future in as_completed(work):
-                brought = future.result()
-                meter.step(brought.bytes)
-                report.add(brought)
-        finally:  # where one fails for all, or at Ctrl-C, the others need not begin
-            for future in work:
-                future.cancel()
+
+        def do(work: list[Future[Brought]]) -> None:
+            try:
+                for future in as_completed(work):
+                    brought = future.result()
+                    meter.step(brought.bytes)
+                    report.add(brought)
+            finally:  # where one fails for all, or at Ctrl-C, the others need not begin
+                for future in work:
+                    future.cancel()
+
+        do([threads.submit(fetcher.bring, key) for key in todo])
+        useful = [entry for entry in copies if record_of_verdict(entry.key) not in report.failed]
+        do([threads.submit(fetcher.copy, entry) for entry in useful])
         for one in galleries:
-            report.pages.append(here.locate(_gallery(one, wanted, here, read, bool(only.patterns), bool(work))))
+            anew = bool(todo or copies)
+            report.pages.append(here.locate(_gallery(one, wanted, here, read, bool(only.patterns), anew)))
         _point(galleries, here)
     report.seconds = time.monotonic() - began
     return report

@@ -29,7 +29,7 @@ from classmodels.store.records import Tombstone, gallery_prefix, latest_key, par
 
 THREADS = 32
 REDO = "delete this record and run the job again to have it made anew; in a pulled folder, pull again"
-REBUILD = "rebuild the page with `classmodels gallery`"
+REBUILD = "run the job again, or only rebuild the page with `classmodels gallery`"
 JUDGE_AGAIN = "delete this verdict and run the job again to have it given anew; in a pulled folder, pull again"
 
 

@@ -18,6 +18,7 @@
     const image = units[position].image;
     if (image && image.href === null) image.href = card.querySelector("img")?.src ?? "";
   }
+  for (const image of all(".pair img:not([src])")) image.src = units[image.closest("a").dataset.unit].image.href;
   const plainText = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const names = view.classes.map((entry) => plainText(`${entry.label} ${entry.index}`));
   const chosen = (name) => {
