@@ -62,7 +62,7 @@ def named(configuration: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def claims(device: str, every: list[dict[str, Any]]) -> list[str]:
-    """What issue 3 asks for, beside what was measured."""
+    """What is aimed for, beside what was measured."""
     ours = "cuda" if device == "cuda" else "cpp"
     against = "copy" if device == "cuda" else "better of copy and triad"
     lines = [
