@@ -7,6 +7,7 @@ brought, or where a listing has no digest.
 import hashlib
 import re
 from dataclasses import dataclass
+from threading import Lock
 from typing import NamedTuple
 
 from classmodels.errors import DamagedError
@@ -52,13 +53,15 @@ class Fetcher:
 
     def __init__(self, found: Survey, here: FolderStore, read: Read) -> None:
         self._found, self._here, self._read = found, here, read
+        self._names = set(here.list(""))  # so that looking for what is not here costs nothing
+        self._writing = Lock()
         self._files = found.files_by_unit()
         self._right: set[tuple[str, str]] = set()
         """Files here, by key, that have been found to have a digest."""
 
     def lacking(self, key: str) -> Lack:
         """What of the unit of the record `key` is to be brought."""
-        data = self._here.read(key)
+        data = self._mine(key)
         record = record_of(key, data) if data is not None else None
         if data is None or record is None or not self._is_current(key, data, record):
             unlike = self._unlike(key)
@@ -68,7 +71,7 @@ class Fetcher:
 
     def is_here(self, entry: Entry) -> bool:
         """Whether an object that is copied as it is lies here already."""
-        mine = self._here.read(entry.key)
+        mine = self._mine(entry.key)
         if mine is None or len(mine) != entry.size:
             return False
         return _md5(mine) == entry.md5 if entry.md5 else mine == self._read(entry.key)
@@ -95,11 +98,11 @@ class Fetcher:
             name = plain_name(file)
             if not self._has(key, name, file.sha256):
                 data = self._file(_beside(key, file.name), file)
-                self._here.write(_beside(key, name), data)
+                self._write(_beside(key, name), data)
                 brought.add(len(data))
-        before, now = self._here.read(key), for_people(theirs, record)
+        before, now = self._mine(key), for_people(theirs, record)
         if before != now:
-            self._here.write(key, now)
+            self._write(key, now)
             self._clear(key, before, now)
             brought.add(len(theirs))
         brought.unit = True
@@ -121,11 +124,19 @@ class Fetcher:
         try:
             if (data := self._read(entry.key)) is None:
                 raise _AmissError("it is gone")
-            self._here.write(entry.key, data)
+            self._write(entry.key, data)
             brought.add(len(data))
         except (_AmissError, DamagedError) as error:
             brought.failed = str(error)
         return brought
+
+    def _write(self, key: str, data: bytes) -> None:
+        with self._writing:  # file systems let one thread at a time change a folder: let the others sleep meanwhile
+            self._here.write(key, data)
+
+    def _mine(self, key: str) -> bytes | None:
+        """The object here."""
+        return self._here.read(key) if key in self._names else None
 
     def _is_current(self, key: str, mine: bytes, record: Record) -> bool:
         """Whether the record here is that of the unit there: told by the listing, or else by reading that."""
@@ -140,7 +151,7 @@ class Fetcher:
         """Whether the file `name` beside the record `key` is here, with the bytes that `sha256` is of."""
         at = _beside(key, name)
         if (at, sha256) not in self._right:
-            data = self._here.read(at)
+            data = self._mine(at)
             if data is None or hashlib.sha256(data).hexdigest() != sha256:
                 return False
             self._right.add((at, sha256))
@@ -151,7 +162,7 @@ class Fetcher:
         unlike = []
         for entry in self._files.get(key, ()):
             named = _NAMED_BY_CONTENT.fullmatch(entry.key)
-            mine = self._here.read(f"{named[1]}.{named[3]}" if named else entry.key)
+            mine = self._mine(f"{named[1]}.{named[3]}" if named else entry.key)
             sha12 = named[2] if named else ""
             if mine is None or len(mine) != entry.size or not hashlib.sha256(mine).hexdigest().startswith(sha12):
                 unlike.append(entry)

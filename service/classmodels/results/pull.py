@@ -27,7 +27,7 @@ from classmodels.store.folder import FolderStore
 from classmodels.store.only import Only
 from classmodels.store.records import dump, parse, plan_key
 
-THREADS = 32
+THREADS = 64
 """Requests under way at once: enough to fill a line whose answers take tens of milliseconds."""
 
 

@@ -6,9 +6,9 @@ Symbolic links are followed as long as they stay in the folder: what lies elsewh
 import contextlib
 import errno
 import os
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,17 +40,16 @@ class FolderStore:
         path = self._path(key, follow=False)
         try:
             self._make(path.parent)
-            descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+            temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
             try:
-                with os.fdopen(descriptor, "wb") as file:
+                with open(temporary, "xb") as file:
                     file.write(data)
                     if self._durable:
                         file.flush()
                         os.fsync(file.fileno())
-                os.chmod(temporary, 0o666 & ~_UMASK)
                 os.replace(temporary, path)
             except BaseException:
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
                 raise
             if self._durable:
                 _fsync_folder(path.parent)
@@ -152,16 +151,6 @@ class FolderStore:
                     _fsync_folder(made.parent)
             _clear(folder)
             self._ready.add(folder)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-# Read once at import, in one thread: asking for the umask means setting it.
-_UMASK = _umask()
 
 
 def _clear(folder: Path) -> None:
