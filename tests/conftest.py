@@ -1,6 +1,7 @@
 """What most tests start from: a network of a few hundred weights, the smallest job that ascends it, and a bucket."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from safetensors.torch import save_file
 from classmodels import cli
 from seaweed import ADMIN, BUCKET, OTHER_BUCKET, WRITER, SeaweedFS
 from web import WebServer
+
+# A shell that starts something in the background has it ignore Ctrl-C, and what that starts too: not here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NETS = '''\
 """Networks of a few hundred weights, the same ones every time they are built."""
