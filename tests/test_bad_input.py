@@ -340,7 +340,7 @@ def test_a_full_disk_ends_with_4_and_keeps_what_is_finished(
         full.setattr("classmodels.run.upload.MOST", 1)
         ended = trial.run(alone=True)
     assert ended.code == 4
-    assert "the disk is full; free some space and run the job again: what is finished is kept" in ended.err
+    assert "the disk is full; free some space and run the same command again: what is finished is kept" in ended.err
     assert str(trial.out) in ended.err
     assert_nothing_half_written(trial.out)
     kept = len(trial.records("bad"))

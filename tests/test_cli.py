@@ -36,7 +36,23 @@ def records(folder: Path) -> list[Path]:
 # Help
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "plan", "schema", "gallery", "fetch", "info"])
+COMMANDS = [
+    "run",
+    "validate",
+    "plan",
+    "schema",
+    "list",
+    "pull",
+    "verify",
+    "gallery",
+    "export",
+    "prune",
+    "fetch",
+    "info",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(run_command: Command, command: str) -> None:
     ended = run_command(command, "--help")
     assert ended.code == 0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from classmodels.errors import InputError, StoreError
+from classmodels.errors import DamagedError, InputError, StoreError
 from classmodels.gallery.page import render_page
 from classmodels.gallery.units import Unit, read_units
 from classmodels.gallery.view import view_of
@@ -134,7 +134,10 @@ def _inlined(unit: Unit, read: Read, size: Size) -> tuple[str, str]:
 
 def _right(unit: Unit, file: FileEntry, read: Read) -> bytes | None:
     """The bytes of a unit's file, if they are those that its record names."""
-    data = read(unit.folder + file.name)
+    try:
+        data = read(unit.folder + file.name)
+    except DamagedError:
+        return None
     return data if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
 
 
