@@ -56,7 +56,7 @@ def test_a_second_run_asks_a_few_times_for_each_model_and_recipe_and_writes_noth
     ended = run_command("run", many)
     assert ended.code == 0
     assert ended.out.splitlines()[0] == f"nothing to do: all {MODELS * RECIPES * CLASSES} units are done"
-    # A listing for each model and recipe; a look at the bucket, the plan, saved states, the page's data and the pointer.
+    # A listing for each model and recipe; a look at the bucket, the plan, the states, the page's data and the pointer.
     assert requests == {"GET": MODELS * RECIPES + 5}
 
 
