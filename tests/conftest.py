@@ -194,7 +194,7 @@ def run_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     def run(*arguments: str | Path) -> Ended:
         capsys.readouterr()
         try:
-            code = cli._guarded(lambda: cli.cli.main([str(one) for one in arguments], standalone_mode=False))
+            code = cli.guarded(lambda: cli.cli.main([str(one) for one in arguments], standalone_mode=False))
         except SystemExit as ended:
             code = int(ended.code or 0)
         said = capsys.readouterr()

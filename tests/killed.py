@@ -114,7 +114,7 @@ def child(request: dict[str, Any], counters: Counters) -> None:
 
     Ascent.step = step  # type: ignore[method-assign]
     try:
-        code = cli._guarded(lambda: cli.cli.main(request["command"], standalone_mode=False))
+        code = cli.guarded(lambda: cli.cli.main(request["command"], standalone_mode=False))
     except SystemExit as ended:
         code = int(ended.code or 0)
     sys.stdout.flush()

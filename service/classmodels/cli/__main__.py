@@ -1,0 +1,5 @@
+"""`python -m classmodels.cli`."""
+
+from classmodels.cli import main
+
+main()

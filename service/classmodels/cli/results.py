@@ -1,0 +1,158 @@
+"""The commands on finished results, in a folder or a bucket: list, pull, verify, export, prune, gallery."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from classmodels.cli.shared import JSON, ONLY, SOURCE, print_json
+
+
+@click.command("list")
+@SOURCE
+@JSON
+def list_(source: str, as_json: bool) -> None:
+    """What galleries and units SRC holds, a folder or s3://bucket/prefix."""
+    from dataclasses import asdict
+
+    from classmodels.results.holdings import holdings, lines
+    from classmodels.results.place import open_place
+
+    found = holdings(open_place(source))
+    if as_json:
+        print_json(asdict(found))
+    else:
+        click.echo("\n".join(lines(found)))
+
+
+@click.command()
+@SOURCE
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
+@ONLY
+@click.option("--dry-run", is_flag=True, help="Only tell how much would come.")
+@JSON
+def pull(source: str, folder: str, only: Sequence[str], dry_run: bool, as_json: bool) -> None:
+    """Bring SRC into the folder DIR: only what is missing or differs, checked by sha256.
+
+    SRC is a folder or s3://bucket/prefix, or a gallery in it: s3://bucket/prefix/galleries/figure-1. The pages in DIR
+    open from the disk. Cut off, the same command goes on from there.
+    """
+    from dataclasses import asdict
+
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import megabytes, meter
+    from classmodels.results.pull import pull as pull_place
+    from classmodels.store.only import Only
+
+    patterns = Only(only)
+    with meter() as told:
+        report = pull_place(open_place(source), folder, patterns, told, dry_run=dry_run)
+    for key, reason in report.failed.items():
+        click.echo(f"failed: {key}: {reason}", err=True)
+    if as_json:
+        print_json(asdict(report) | {"dry_run": dry_run})
+    elif report.objects or report.failed or dry_run:
+        what = "would come" if dry_run else "came"
+        click.echo(
+            f"{report.units} units {what} ({report.objects} objects, {megabytes(report.bytes)}),"
+            f" {report.current} were here already, {len(report.failed)} failed"
+        )
+    else:
+        click.echo(f"nothing to do: all {report.current} units are here")
+    if not as_json and report.pages:
+        click.echo("\n".join(report.pages))
+    sys.exit(3 if report.failed else 0)
+
+
+@click.command()
+@SOURCE
+@JSON
+def verify(source: str, as_json: bool) -> None:
+    """Recheck every object of SRC against its record: exit code 1 and a list where something differs."""
+    from dataclasses import asdict
+
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import megabytes, meter
+    from classmodels.results.verify import verify as verify_place
+
+    with meter() as told:
+        report = verify_place(open_place(source), told)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        for one in report.differences:
+            click.echo(f"{one.key}: {one.found}; {one.advice}")
+        unfinished = f", {report.unfinished} units are not done yet" if report.unfinished else ""
+        click.echo(
+            f"{len(report.differences)} differences in {report.objects} objects ({megabytes(report.bytes)}){unfinished}"
+        )
+    sys.exit(1 if report.differences else 0)
+
+
+@click.command()
+@SOURCE
+@click.argument("page", metavar="PAGE.html", type=click.Path(dir_okay=False))
+@JSON
+def export(source: str, page: str, as_json: bool) -> None:
+    """Write one gallery of SRC as a single file: pictures inlined and made smaller, to be sent or put behind a link."""
+    from dataclasses import asdict
+
+    from classmodels.results.export import export as export_gallery
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import megabytes
+
+    done = export_gallery(open_place(source), page)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        missing = f", {done.missing} are not there" if done.missing else ""
+        click.echo(
+            f"{done.job} {done.run12}: {done.images} images, {done.films} films{missing}, {megabytes(done.bytes)}"
+        )
+        click.echo(done.page)
+
+
+@click.command()
+@SOURCE
+@click.option("--older-than", metavar="AGE", help="Delete galleries begun longer ago than this: 30d, 12h, 8w.")
+@click.option(
+    "--keep-last", type=click.IntRange(0), help="Keep so many galleries of each job, whatever their age. [default: 1]"
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def prune(source: str, older_than: str | None, keep_last: int | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete galleries of SRC by age and count, with the units that no other gallery shows.
+
+    What is deleted leaves a tombstone, so that a nightly run does not make it again. See first: --dry-run.
+    """
+    from classmodels.results.place import open_place
+    from classmodels.results.prune import carry_out, choose, lines
+
+    doomed = choose(open_place(source), older_than, keep_last)
+    if not as_json:
+        click.echo("\n".join(lines(doomed)))
+    if (doomed.galleries or doomed.unfinished) and not dry_run:
+        if not yes and not sys.stdin.isatty():
+            raise click.UsageError("this deletes for good: look with --dry-run, then say --yes")
+        if not yes:
+            click.confirm("Delete?", abort=True, err=True)
+        carry_out(doomed)
+    if as_json:
+        print_json(doomed.summary | {"dry_run": dry_run})
+
+
+@click.command()
+@SOURCE
+@JSON
+def gallery(source: str, as_json: bool) -> None:
+    """Rebuild the pages of every run in SRC, a folder or s3://bucket/prefix, from its records and verdicts."""
+    from classmodels.gallery.rebuild import rebuild
+    from classmodels.results.place import open_place
+
+    place = open_place(source)
+    pages = [place.store.locate(key) for key in rebuild(place.store, place.inside)]
+    if as_json:
+        print_json({"pages": pages})
+    else:
+        click.echo("\n".join(pages))

@@ -1,0 +1,51 @@
+"""What several commands share: options, loading a job, finding its store, printing."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from classmodels.job.check import CheckedJob
+    from classmodels.models.remote.base import Listener
+    from classmodels.store import Store
+
+JOB = click.argument("job", metavar="JOB", type=click.Path(dir_okay=False))
+SET = click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field, e.g. seed=1.")
+OUTPUT = click.option(
+    "--output", metavar="WHERE", help="A folder or s3://bucket/prefix for the results, instead of the job's output."
+)
+ONLY = click.option(
+    "--only", multiple=True, metavar="MODEL/RECIPE/CLASS", help="Only these units; * matches any part, e.g. */l2/9."
+)
+SOURCE = click.argument("source", metavar="SRC")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def load(job: str, overrides: Sequence[str], progress: "Listener | None" = None, download: bool = True) -> "CheckedJob":
+    from classmodels.job.check import load_job
+
+    return load_job(job, overrides, progress, download)
+
+
+def store_of(checked: "CheckedJob", output: str | None) -> "Store":
+    """Where the results of a job go; `output` instead of what the job says."""
+    from classmodels.s3 import S3Settings
+    from classmodels.store import open_store
+
+    return open_store(output or checked.job.output, S3Settings(**checked.job.storage.model_dump()))
+
+
+def report_failures(failures: Sequence[Any], shown: int = 20) -> None:
+    """Failures by reason: one line for a thousand units that failed for the same one."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure.what)
+    for reason, what in list(by_reason.items())[:shown]:
+        others = f" and {len(what) - 1} more" if len(what) > 1 else ""
+        click.echo(f"failed: {what[0]}{others}: {reason}", err=True)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
