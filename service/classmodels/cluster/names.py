@@ -20,7 +20,7 @@ LONGEST = 52
 
 
 def slug(name: str) -> str:
-    """`name` (of a job file) as a DNS label: lower case, digits and hyphens, beginning and ending with neither hyphen."""
+    """`name` (of a job file) as a DNS label: lower case, digits and hyphens, no hyphen at either end."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
