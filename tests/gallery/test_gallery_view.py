@@ -255,7 +255,7 @@ def test_the_view_does_not_depend_on_how_a_record_was_written(finished_run):
 
 
 def test_values_that_all_differ_are_placed_in_linear_time():
-    table, began = _Table(), time.process_time()
+    table, began = _Table(list), time.process_time()
     assert [table.place([["batch", str(i), True]]) for i in range(20_000)] == list(range(20_000))
     assert table.place([["batch", "7", True]]) == 7
     assert len(table.items) == 20_000

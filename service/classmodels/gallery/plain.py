@@ -8,6 +8,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -31,6 +32,8 @@ _BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 def text(value: object, limit: int = TEXT) -> str:
     """`value` as one line of at most `limit` characters; control characters and half surrogates become U+FFFD."""
     line = str(value)[: limit + 1]
+    if len(line) <= limit and line.isprintable():  # as nearly all are: a page has thousands
+        return line
     line = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n" else c for c in line)
     line = re.sub(r"[\t\n\u2028\u2029]+", " ", line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
@@ -54,9 +57,14 @@ def mean(values: list[float]) -> float | None:
 
 def curve(scores: tuple[float, ...]) -> tuple[list[int], list[float | None]]:
     """A score curve as steps and the scores there, evenly thinned to POINTS; first and last always stay."""
-    last = len(scores) - 1
-    kept = range(len(scores)) if last < POINTS else sorted({round(i * last / (POINTS - 1)) for i in range(POINTS)})
+    kept = _kept(len(scores))
     return list(kept), [number(scores[i], 4) for i in kept]
+
+
+@lru_cache(16)
+def _kept(count: int) -> tuple[int, ...]:
+    last = count - 1
+    return tuple(range(count) if last < POINTS else sorted({round(i * last / (POINTS - 1)) for i in range(POINTS)}))
 
 
 def flat(settings: Any) -> dict[str, Any]:

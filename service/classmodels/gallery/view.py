@@ -7,6 +7,7 @@ renders it; it is also stored beside the page as gallery.json for whoever wants 
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
         judge: position
         for position, judge in enumerate(dict.fromkeys(j.judge.judge12 for u in units for j in u.judged))
     }
-    numerics, packages, curve_steps = _Table(), _Table(), _Table()
+    numerics, packages, curve_steps = _Table(rows), _Table(rows), _Table(list)
     classes, class_of = _classes(units)
 
     shown = []
@@ -65,8 +66,8 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
                 "scores": scores,
                 "deterministic": record.deterministic,
                 "nondeterministic": [text(name) for name in record.nondeterministic[:20]],
-                "numerics": numerics.place(rows(record.numerics)),
-                "package": packages.place(rows(dict(record.package))),
+                "numerics": numerics.place(record.numerics),
+                "package": packages.place(record.package),
                 "held_out": _held_out(unit.judged),
                 "verdicts": [_verdict(judged, judge_at[judged.judge.judge12]) for judged in unit.judged],
             }
@@ -93,14 +94,16 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
 class _Table:
     """Distinct values in order of appearance; units share them by position, which keeps a large page small."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Callable[[Any], list[Any]]) -> None:
+        """shown: makes of a value what the page has of it."""
         self.items: list[Any] = []
+        self._shown = shown
         self._at: dict[str, int] = {}
 
     def place(self, value: Any) -> int:
         position = self._at.setdefault(json.dumps(value), len(self.items))
         if position == len(self.items):
-            self.items.append(value)
+            self.items.append(self._shown(value))
         return position
 
 

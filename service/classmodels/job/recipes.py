@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from classmodels.ascent.recipe import Recipe
 from classmodels.errors import InputError
+from classmodels.job.document import Path_, shown
+from classmodels.job.findings import Findings
 from classmodels.job.presets import PRESETS
 from classmodels.models.labels import did_you_mean
+from classmodels.models.spec import Name
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,64 @@ def expand(entry: dict[str, Any], named: dict[str, dict[str, Any]]) -> dict[str,
     for link in reversed(chain):
         merged = merge(merged, {key: value for key, value in link.items() if key not in ("name", "extends")})
     return merged
+
+
+def check_recipes(entries: Any, findings: Findings) -> list[NamedRecipe]:
+    """The recipes that a job's `recipes` stand for, but for those with problems."""
+    if not isinstance(entries, list) or len(entries) > 1000:
+        return []
+    named = {
+        entry["name"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    }
+    recipes, names = [], {}
+    for index, entry in enumerate(entries):
+        if isinstance(entry, str):
+            entry = {"name": entry, "extends": entry}
+        elif not isinstance(entry, dict):
+            continue
+        recipe = _check_recipe(entry, named, ("recipes", index), findings)
+        if recipe is not None:
+            recipes.append(recipe)
+            names[index] = recipe.name
+    findings.unique(names, "recipes", "give one of them another name")
+    return recipes
+
+
+def _check_recipe(
+    entry: dict[str, Any], named: dict[str, dict[str, Any]], at: Path_, findings: Findings
+) -> NamedRecipe | None:
+    naming = findings.valid(_Naming, {key: entry[key] for key in ("name", "extends") if key in entry}, at)
+    if naming is None:
+        return None
+    name = naming.name or naming.extends
+    if name is None:
+        findings.add(at, "the recipe has no name, expected name: or extends:")
+        return None
+    try:
+        whole = expand(entry, named)
+    except KeyError as error:
+        choices = sorted({*PRESETS, *named})
+        findings.add(
+            (*at, "extends"),
+            f"found the unknown recipe {shown(error.args[0])}, expected one of {', '.join(choices)}"
+            f"{did_you_mean(error.args[0], choices)}",
+        )
+        return None
+    except RecursionError:
+        message = f"the recipe {shown(name)} extends itself, expected a chain that ends at a preset"
+        findings.add((*at, "extends"), message)
+        return None
+    parent = named.get(str(entry.get("extends")), entry)
+    elsewhere = parent is not entry and findings.valid(Recipe, expand(parent, named), quiet=True) is None
+    recipe = findings.valid(Recipe, whole, at, beside=tuple(_Naming.model_fields), told_elsewhere=elsewhere)
+    return None if recipe is None else NamedRecipe(name, recipe)
+
+
+class _Naming(BaseModel, extra="forbid"):
+    """The two fields that a job's recipe has beyond those of a recipe."""
+
+    name: Name | None = None
+    extends: str | None = None
 
 
 def recipe_of(value: str | Mapping[str, Any]) -> NamedRecipe:

@@ -103,7 +103,8 @@ class Fetcher:
         before, now = self._mine(key), for_people(theirs, record)
         if before != now:
             self._write(key, now)
-            self._clear(key, before, now)
+            if before is not None:
+                self._clear(key, before, record)
             brought.add(len(theirs))
         brought.unit = True
 
@@ -168,11 +169,11 @@ class Fetcher:
                 unlike.append(entry)
         return unlike
 
-    def _clear(self, key: str, before: bytes | None, now: bytes) -> None:
-        """Delete files that the record here named before and does not any more: their label has changed."""
-        old, new = record_of(key, before) if before else None, record_of(key, now)
-        if old is not None and new is not None:
-            for name in {file.name for file in files_of(old)} - {file.name for file in files_of(new)}:
+    def _clear(self, key: str, before: bytes, record: Record) -> None:
+        """Delete files that the record here named before and `record` does not: their label has changed."""
+        old = record_of(key, before)
+        if old is not None:
+            for name in {file.name for file in files_of(old)} - {plain_name(file) for file in files_of(record)}:
                 self._here.delete(_beside(key, name))
 
 

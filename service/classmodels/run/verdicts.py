@@ -9,7 +9,7 @@ import numpy as np
 
 from classmodels.errors import InputError, ModelError, StoreError
 from classmodels.image import decode_png
-from classmodels.job.check import Judge
+from classmodels.job.panel import Judge
 from classmodels.job.plan import Plan, Task, Unit, by_task
 from classmodels.models.classifier import Classifier, load
 from classmodels.panel.judge import BATCH, judge_images, prepare, rank_of, same_class, top_classes
