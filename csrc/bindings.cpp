@@ -17,21 +17,19 @@ static constexpr const char* kResources =
     "[]";
 #endif
 
+// FACTS is JSON too: what setup.py knew when it built this.
 static py::dict facts() {
-  py::dict facts;
-  facts["compiler"] = COMPILER;
-#ifdef WITH_CUDA
-  facts["cuda"] = WITH_CUDA;
-#else
-  facts["cuda"] = py::none();
-#endif
-  facts["kernels"] = py::module_::import("json").attr("loads")(kResources);
+  const auto loads = py::module_::import("json").attr("loads");
+  py::dict facts = loads(FACTS);
+  facts["kernels"] = loads(kResources);
   return facts;
 }
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "The compiled operators of classmodels; see csrc/.";
-  module.def("facts", &facts, "compiler, CUDA version (None without), and the resources of each CUDA kernel.");
+  module.def("facts", &facts,
+             "compiler; cuda, the version, or None, and without_cuda says why; architectures, such as sm_90 and "
+             "compute_90 (PTX); kernels, what each takes on each architecture.");
   module.def("variant", &classmodels::variant_name, "The instruction set that the CPU kernels use.");
   module.def("variants", &classmodels::variants, "Those this processor has, narrowest first.");
   module.def("force_variant", &classmodels::force_variant, py::arg("name") = "",

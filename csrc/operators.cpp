@@ -9,7 +9,8 @@ namespace classmodels {
 namespace {
 
 #ifdef WITH_CUDA
-// In libtorch where that has CUDA; null beside a CPU-only torch, where no CUDA tensor ever gets here.
+// Of libtorch_cuda, which libtorch brings along where it is (see setup.py); null beside a CPU-only torch, where no CUDA
+// tensor ever gets here.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
 
 template <typename Arguments>

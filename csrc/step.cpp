@@ -78,7 +78,7 @@ struct Image {
   const void* g;
   float* m;
   float* v;
-  float scale;
+  Scale scale;
   Rates rates;
 };
 
@@ -150,7 +150,7 @@ ALWAYS_INLINE void walk(const Step& s, const Image& image, const Part& part) {
     x0[k] = s.x0[channel], low[k] = s.low[channel], high[k] = s.high[channel];
   }
   const Rates rates = image.rates;
-  const float scale = image.scale;
+  const Scale scale = image.scale;
   const int64_t plane = part.plane * s.rows * s.length, apart = s.apart;
   for (int64_t left = part.left; left < part.right; left += tile) {
     const int64_t width = std::min(tile, part.right - left);
@@ -174,7 +174,7 @@ ALWAYS_INLINE void walk(const Step& s, const Image& image, const Part& part) {
       for (int64_t k = 0; k < count; ++k) {
         float mk = kMomentum ? m[k] : 0, vk = kAdam ? v[k] : 0;
         const float pull = kTv ? across[k - apart] - across[k] + down[k] - down[k + width] : 0;
-        out[k] = moved<kMomentum, kAdam, kTv>(x[k], g[k] * scale, mk, vk, pull, x0[k], low[k], high[k], rates);
+        out[k] = moved<kMomentum, kAdam, kTv>(x[k], scale(g[k]), mk, vk, pull, x0[k], low[k], high[k], rates);
         if (kMomentum) m[k] = mk;
         if (kAdam) v[k] = vk;
       }
@@ -200,7 +200,7 @@ const void* gradient_of(const Step& s, int64_t n) {
   return static_cast<const char*>(s.g) + n * s.elements * (s.g_type == Number::kFloat ? 4 : 2);
 }
 
-Image image_of(const Step& s, int64_t n, float scale) {
+Image image_of(const Step& s, int64_t n, Scale scale) {
   const int64_t begin = n * s.elements;
   Coefficients c;
   memcpy(&c, s.coefficients + n * s.coefficients_stride, sizeof c);
@@ -216,7 +216,7 @@ void sum_span(const Step& s, int64_t n, int64_t index) {
 }
 
 // The image's scale; a failed image has none, and one whose gradient is not finite fails now.
-bool scale_image(const Step& s, int64_t n, float* scale) {
+bool scale_image(const Step& s, int64_t n, Scale* scale) {
   if (s.failed[n]) return false;
   const int64_t count = partials_of(s.elements);
   double total = 0;
@@ -235,7 +235,7 @@ void step_by_image(const Step& s) {
   torch::stable::parallel_for(0, s.images, 1, [&s](int64_t first, int64_t last) {
     for (int64_t n = first; n < last; ++n) {
       for (int64_t i = 0; i < partials_of(s.elements); ++i) sum_span(s, n, i);
-      float scale;
+      Scale scale;
       if (!scale_image(s, n, &scale)) {
         keep(s, n);
         continue;
@@ -256,7 +256,7 @@ void step_by_band(const Step& s) {
   const int64_t size = by_rows ? std::max<int64_t>(kBand / s.length, 1) : kBand / s.apart * s.apart;
   const int64_t extent = by_rows ? s.rows : s.length, bands = (extent + size - 1) / size;
   for (int64_t n = 0; n < s.images; ++n) {
-    float scale;
+    Scale scale;
     if (!scale_image(s, n, &scale)) {
       keep(s, n);
       continue;

@@ -81,7 +81,10 @@ __global__ void __launch_bounds__(kThreads) update(Step s, int64_t blocks, int p
   }
   if (count == 0) return;
 
-  const float scale = scale_of(squares, s.norm, s.elements);
+  const Scale scale = scale_of(squares, s.norm, s.elements);
+  // The other factor comes later: to keep both until then makes some architectures spill registers.
+#pragma unroll
+  for (int k = 0; k < kFour; ++k) g[k] *= scale.power;
   const float* row_of = s.coefficients + image * s.coefficients_stride;
   const Rates rates(Coefficients{
       row_of[0], row_of[1], row_of[2], row_of[3], row_of[4], row_of[5], row_of[6], row_of[7], row_of[8], row_of[9]});
@@ -99,11 +102,11 @@ __global__ void __launch_bounds__(kThreads) update(Step s, int64_t blocks, int p
           : 0.0f;
       const float low = s.low[channel], high = s.high[channel], x0 = s.x0[channel];
       if (s.v) {
-        x[k] = moved<true, true, kTv>(x[k], g[k] * scale, m[k], v[k], pull, x0, low, high, rates);
+        x[k] = moved<true, true, kTv>(x[k], g[k] * scale.rest, m[k], v[k], pull, x0, low, high, rates);
       } else if (s.m) {
-        x[k] = moved<true, false, kTv>(x[k], g[k] * scale, m[k], v[k], pull, x0, low, high, rates);
+        x[k] = moved<true, false, kTv>(x[k], g[k] * scale.rest, m[k], v[k], pull, x0, low, high, rates);
       } else {
-        x[k] = moved<false, false, kTv>(x[k], g[k] * scale, m[k], v[k], pull, x0, low, high, rates);
+        x[k] = moved<false, false, kTv>(x[k], g[k] * scale.rest, m[k], v[k], pull, x0, low, high, rates);
       }
     }
     if (++column == length) column = 0, ++row;

@@ -62,11 +62,20 @@ HOST_DEVICE inline int64_t partials_of(int64_t elements) {
   return elements ? (elements + span - 1) / span : 0;
 }
 
-// What the gradient is multiplied by, from the sum of its squares: 1 / max(norm, 1e-12).
-HOST_DEVICE inline float scale_of(double squares, Norm norm, int64_t elements) {
-  if (norm == Norm::kNone) return 1.0f;
+// What the gradient is multiplied by, 1 / max(norm, 1e-12), as two factors: the inverse of a norm near float's end is
+// no normal float. The first is a power of two, and 1 but for such norms.
+struct Scale {
+  float power, rest;
+
+  HOST_DEVICE ALWAYS_INLINE float operator()(float g) const { return g * power * rest; }
+};
+
+// From the sum of the gradient's squares.
+HOST_DEVICE inline Scale scale_of(double squares, Norm norm, int64_t elements) {
+  if (norm == Norm::kNone) return {1.0f, 1.0f};
   const double size = sqrt(norm == Norm::kRms ? squares / static_cast<double>(elements) : squares);
-  return static_cast<float>(1.0 / (size > kNormFloor ? size : kNormFloor));
+  const float power = size > 0x1p100 ? 0x1p-100f : 1.0f;
+  return {power, static_cast<float>(1.0 / (size > kNormFloor ? size : kNormFloor) / power)};
 }
 
 // 1 / sqrt(dx^2 + dy^2 + e^2), to about one unit in the last place. Three Newton steps from a guess on the exponent

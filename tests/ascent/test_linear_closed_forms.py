@@ -41,12 +41,13 @@ def backend(request, monkeypatch):
     monkeypatch.setitem(BACKEND, "device", "cuda" if request.param == "cuda" else "cpu")
 
 
-def climb(settings, targets=(0, 3), noise=0.01, head="softmax"):
+def climb(settings, targets=(0, 3), noise=0.01, head="softmax", layout=torch.contiguous_format):
     recipe = Recipe.model_validate(settings)
     device = torch.device(BACKEND["device"])
     x = torch.randn(len(targets), *SHAPE, generator=torch.Generator().manual_seed(1)) * noise
     space, numerics = SPACE.to(device), Numerics(backend=BACKEND["name"])
-    ascent = Ascent(linear, torch.tensor(targets).to(device), x.to(device), None, recipe, space, head, numerics)
+    x = x.to(device, memory_format=layout)
+    ascent = Ascent(linear, torch.tensor(targets).to(device), x, None, recipe, space, head, numerics)
     for _ in range(recipe.steps):
         ascent.step()
     final = ascent.finish()
@@ -189,6 +190,17 @@ def test_periodic_filters_act_every_so_many_steps():
         ascent.step()
         clipped.append(int((ascent.x == 0).all(dim=1).sum()))
     assert clipped == [0, 15, 0]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_how_the_first_image_lies_in_memory_changes_no_bit(kind):
+    settings = {
+        "steps": 4,
+        "optimizer": {"kind": kind, "lr": 0.1, "momentum": 0.5, "normalize": "rms"},
+        "regularizers": {"tv": 0.1, "blur": {"sigma": 0.5, "every": 2}, "small_contribution": {"percentile": 20}},
+    }
+    one, other = (climb(settings, layout=layout)[0].x for layout in (torch.contiguous_format, torch.channels_last))
+    assert torch.equal(one, other)
 
 
 def test_a_penalty_pulls_towards_black_when_asked():

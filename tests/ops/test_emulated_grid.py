@@ -142,6 +142,16 @@ def test_a_step_over_several_blocks_and_spans_agrees(grid, layout, tv, gradient,
     assert_steps_right(grid, Case((2, 3, 43, 37), layout, states, tv, "rms", gradient))
 
 
+@pytest.mark.parametrize("norm", ["rms", "l2"])
+@pytest.mark.parametrize("power", [-20, 60, 100, 122])
+def test_the_size_of_a_gradient_does_not_matter_once_it_is_normalised(grid, norm, power):
+    case = Case((2, 3, 30, 40), norm=norm)
+    expected = assert_steps_right(grid, case)
+    case.g = case.g * 2.0**power  # changes no digit
+    for found, same in zip(assert_steps_right(grid, case), expected, strict=True):
+        assert torch.equal(found, same)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tv", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -57,6 +57,23 @@ def test_small_contribution_clips_by_the_linearised_effect_of_setting_a_pixel_to
         assert (image[:, ~gone] == before[:, ~gone]).all()
 
 
+@pytest.mark.parametrize("power", [-90, 90])
+def test_norms_whose_squares_are_no_float32_are_ranked(power):
+    x = images().float()
+    scaled = clipped(x * 2.0**power, None, 30, ZERO.float())
+    assert torch.equal(scaled, clipped(x, None, 30, ZERO.float()) * 2.0**power)
+
+
+def test_a_pixel_whose_channels_cancel_is_ranked_by_what_is_left():
+    # In float32 a running sum loses what is left beside 1e9: most pixels would be worth nothing.
+    order = torch.randperm(99, generator=torch.Generator().manual_seed(0)).view(1, 9, 11)
+    large = torch.full_like(order, 10**9)
+    x = torch.stack([large, order + 1, large], dim=1).float()
+    g = torch.tensor([1.0, 1.0, -1.0]).view(1, 3, 1, 1).expand_as(x)
+    gone = (clipped(x, g, 30, ZERO.float()) == 0).all(dim=1)
+    assert torch.equal(gone, order < int(99 * 0.3))
+
+
 def test_the_hundredth_percentile_clips_everything_and_one_under_a_pixel_nothing():
     x = images()
     assert torch.equal(clipped(x, None, 100, ZERO), torch.zeros_like(x))

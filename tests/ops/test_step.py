@@ -128,6 +128,14 @@ def test_norms_are_per_image():
     assert (normalise(torch.zeros_like(g), "rms") == 0).all()
 
 
+@pytest.mark.parametrize("norm", ["rms", "l2"])
+@pytest.mark.parametrize("power", [-20, 60, 100, 122])
+def test_the_size_of_a_gradient_does_not_matter_once_it_is_normalised(norm, power):
+    # A power of two changes no digit. The squares of most of these, and the largest norm, are beyond float32.
+    g = images(seed=1, height=30, width=40).float()
+    assert torch.equal(normalise(g * 2.0**power, norm), normalise(g, norm))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_non_finite_gradient_fails_its_image_and_no_other(bad):
     x, g = images(3), images(3, seed=1)

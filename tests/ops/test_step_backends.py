@@ -182,6 +182,18 @@ def test_an_image_that_failed_stays_failed_and_still(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("norm", ["rms", "l2"])
+@pytest.mark.parametrize("power", [-20, 60, 100, 122])
+@pytest.mark.parametrize("tv", [False, True])
+def test_the_size_of_a_gradient_does_not_matter_once_it_is_normalised(device, norm, power, tv, variant):
+    case = Case((2, 3, 30, 40), norm=norm, tv=tv)
+    expected = assert_right(case, device)
+    case.g = case.g * 2.0**power  # changes no digit
+    for found, same in zip(assert_right(case, device), expected, strict=True):
+        assert torch.equal(found, same)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("x0", [0.0, -1.7, 0.3])
 def test_l1_leaves_exactly_x0(device, x0, variant):
     case = Case((2, 3, 15, 14), tv=False, states=0, norm="none")

@@ -71,14 +71,15 @@ class Ascent:
         self.recipe, self.numerics = recipe, numerics
         self.maps = maps
         optimizer, regularizers = recipe.optimizer, recipe.regularizers
-        self.x = x.clone(memory_format=torch.contiguous_format)  # changed in place from here on
+        # Changed in place from here on. However x lies in memory, this is contiguous, and so is all that goes with it.
+        self.x = x.clone(memory_format=torch.contiguous_format)
         adam = optimizer.kind == "adam"
-        self.m = torch.zeros_like(x) if adam or optimizer.momentum else None
-        self.v = torch.zeros_like(x) if adam else None
+        self.m = torch.zeros_like(self.x) if adam or optimizer.momentum else None
+        self.v = torch.zeros_like(self.x) if adam else None
         # Total variation reads an element's neighbours: the new image goes to a second buffer, and they change places.
         self.spare = torch.empty_like(self.x)
-        self.partial = workspace(x)
-        self.worth = filters.workspace(x)
+        self.partial = workspace(self.x)
+        self.worth = filters.workspace(self.x)
         rows = [self._coefficients(t) for t in range(1, recipe.steps + 1)]
         self.schedule = torch.tensor(rows, dtype=torch.float64).to(x.device, x.dtype)
         self.failed = torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -6,6 +6,7 @@ Importing this module loads them; `torch.ops.classmodels.step_` and the others e
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -27,21 +28,28 @@ compiled, why_not = _load()
 """The module `classmodels._C` (see csrc/bindings.cpp) or None; and then the reason, a clause."""
 
 
+def facts() -> dict[str, Any]:
+    """What the extension tells of its build, see csrc/bindings.cpp; it must be there."""
+    assert compiled is not None
+    return compiled.facts()
+
+
 def has_cuda() -> bool:
     """Whether the extension was built with its CUDA kernels."""
-    return compiled is not None and compiled.facts()["cuda"] is not None
+    return compiled is not None and facts()["cuda"] is not None
 
 
 def describe() -> dict[str, object]:
     """Facts about the extension for `info`: plain values."""
     if compiled is None:
         return {"extension": f"missing: {why_not}"}
-    facts = compiled.facts()
-    architectures = sorted({kernel["architecture"] for kernel in facts["kernels"]}, key=lambda name: int(name[3:]))
+    built = facts()
     return {
-        "compiler": facts["compiler"],
+        "compiler": built["compiler"],
         "cpu variant": f"{compiled.variant()} of {', '.join(compiled.variants())}",
-        "cuda": f"{facts['cuda']}, {', '.join(architectures)}" if facts["cuda"] else "not built",
+        "cuda": ", ".join([built["cuda"], *built["architectures"]])
+        if built["cuda"]
+        else f"not built: {built['without_cuda']}",
     }
 
 

@@ -111,10 +111,13 @@ def clipped(x: Tensor, g: Tensor | None, percentile: float, x0: Tensor) -> Tenso
     if rank == 0 or x.numel() == 0:
         return x.clone()
     x0 = x0.view(1, -1, 1, 1)
+    # In float64: where squares leave float32's range, or channels cancel, it would rank by what is lost.
+    away = x.double() - x0
     if g is None:
-        worth = torch.linalg.vector_norm(x - x0, dim=1, keepdim=True)
+        worth = torch.linalg.vector_norm(away, dim=1, keepdim=True)
     else:
-        worth = ((x - x0) * g).sum(dim=1, keepdim=True).abs()
+        worth = (away * g).sum(dim=1, keepdim=True).abs()
+    worth = worth.to(x.dtype)
     threshold = worth.flatten(1).kthvalue(rank, dim=1).values.view(-1, 1, 1, 1)
     return torch.where(worth <= threshold, x0, x)
 

@@ -118,13 +118,16 @@ def reference(
 
 
 def normalise(g: Tensor, norm: str) -> Tensor:
-    """g / max(norm, 1e-12), with the norm of each image: `none` (1), `rms` or `l2`."""
+    """g / max(norm, 1e-12), with the norm of each image: `none` (1), `rms` or `l2`.
+
+    In float64, for a float32 has no room for the squares of numbers beyond 2e19, nor for a norm of many near its end.
+    """
     if norm == "none":
         return g
-    size = torch.linalg.vector_norm(g, dim=(1, 2, 3), keepdim=True)
+    size = torch.linalg.vector_norm(g, dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
     if norm == "rms":
         size = size / g[0].numel() ** 0.5
-    return g / size.clamp_min(NORM_FLOOR)
+    return (g / size.clamp_min(NORM_FLOOR)).to(g.dtype)
 
 
 def total_variation(x: Tensor) -> Tensor:
