@@ -119,7 +119,7 @@ class _Doing:
         publisher = Publisher(classifier, self.animation.format)
         choice = choose(classifier, recipe, self.machine, len(frames))
         climbs = [Climb(unit.class_index, identity) for identity, unit in by_identity.items()]
-        self.progress.begin(f"{task.model.spec.name} / {task.recipe.name}", len(climbs), recipe.steps)
+        self.progress.begin(task.title, len(climbs), recipe.steps)
         self.keeper.begin(task)
 
         def on_step(images: int) -> None:
