@@ -1,4 +1,4 @@
-"""What workers leave beside a run's plan, logs, reports and inputs, is no result: nobody brings it; it goes with its run."""
+"""What workers leave beside the plan of a run, logs, reports and inputs, is no result, and goes with its run."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -112,7 +112,7 @@ def test_a_large_file_that_is_refused_is_told_in_a_sentence(
     monkeypatch.setattr(s3, "PART", 100)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     (tmp_path / "large").write_bytes(bytes(200))
-    with pytest.raises(StoreError, match="cannot write .* the secret key is wrong"):
+    with pytest.raises(StoreError, match=r"cannot write .* the secret key is wrong"):
         open_store(bucket_uri).write_file("large", tmp_path / "large", "0" * 64)
 
 
