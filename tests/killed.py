@@ -104,6 +104,7 @@ def child(request: dict[str, Any], counters: Counters) -> None:
     trap = Trap(request["at"], lambda: counters.add(0))
     trap.set(FolderStore)
     trap.set(S3Store)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the console script does
     os.fsync = trap.half_a_file(os.fsync)
     http.client.HTTPConnection.send = trap.half_a_request(http.client.HTTPConnection.send)  # type: ignore[method-assign]
     real = Ascent.step
@@ -134,14 +135,16 @@ def fork(request: dict[str, Any]) -> dict[str, Any]:
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             os._exit(1)
-        deadline = None if request["after"] is None else time.monotonic() + request["after"]
+        after, steps, began = request["after"], request["steps"], time.monotonic()
+        waiting = after is not None or steps is not None
         ended, status = 0, 0
         while not ended:
-            ended, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
-            if not ended and deadline is not None and time.monotonic() >= deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG if waiting else 0)
+            late = after is not None and time.monotonic() - began >= after
+            if not ended and waiting and (late or (steps is not None and counters.read()[1] >= steps)):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                deadline = None
+                    os.kill(pid, request["signal"])
+                waiting = False
             elif not ended:
                 time.sleep(0.001)
         said.seek(0)
@@ -160,7 +163,8 @@ if __name__ == "__main__":
 
     import classmodels.cli
     import classmodels.run.job
-    import classmodels.store.s3  # noqa: F401
+    import classmodels.store.s3
+    import classmodels.worker  # noqa: F401
     from classmodels.gallery.page import _environment
 
     Image.init()

@@ -7,10 +7,11 @@ interpreter would take seconds. `tree` is what a run leaves, but for what differ
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,28 @@ class Runs:
         at: kill it at its storage operation of this number, from 1 on; if that is a write, in the middle of it.
         after: kill it after so many seconds.
         """
+        command = ["run", str(job), "--output", output, "--state-interval", str(interval)]
+        return self.command(command, at=at, after=after, threads=threads)
+
+    def command(
+        self,
+        arguments: Sequence[str],
+        *,
+        at: int | None = None,
+        after: float | None = None,
+        steps: int | None = None,
+        with_signal: signal.Signals = signal.SIGKILL,
+        threads: int = 1,
+        **environment: str,
+    ) -> Run:
+        """As `run`, with any command. with_signal: what it gets after so many seconds, or in that step of an ascent."""
         request = {
-            "command": ["run", str(job), "--output", output, "--state-interval", str(interval)],
+            "command": list(arguments),
             "at": at,
             "after": after,
-            "environment": dict(os.environ) | {"OMP_NUM_THREADS": str(threads)},
+            "steps": steps,
+            "signal": with_signal,
+            "environment": dict(os.environ) | {"OMP_NUM_THREADS": str(threads)} | environment,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
