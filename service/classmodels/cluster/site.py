@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -83,6 +84,17 @@ def read_site(data: bytes, where: str) -> dict[str, Any]:
         raise JobFileError(problems)
     found: dict[str, Any] = document.data
     return found
+
+
+def read_site_file(file: str) -> dict[str, Any]:
+    """As `read_site`, from a file."""
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{file}: {(error.strerror or str(error)).lower()}; expected the site's defaults in YAML"
+        ) from error
+    return read_site(data, file)
 
 
 def settings(job_cluster: Cluster, site: Mapping[str, Any] | None = None) -> Settings:
