@@ -104,7 +104,9 @@ def run_objects(
     }
     if settings.queue is not None:
         job["metadata"]["labels"][QUEUE] = settings.queue
-        job["metadata"]["annotations"][MIN_PARALLELISM] = "1"
+        # Fewer pods at once than asked for will do. Kueue refuses the annotation where there can be no fewer.
+        if job["spec"]["parallelism"] > 1:
+            job["metadata"]["annotations"][MIN_PARALLELISM] = "1"
     return RunObjects(config_map, job)
 
 
