@@ -248,19 +248,6 @@ def test_a_pod_template_that_breaks_the_job_is_refused(patch: dict[str, Any], sa
         make(pod_template=patch)
 
 
-def test_a_job_too_large_for_a_config_map_is_refused() -> None:
-    with pytest.raises(InputError, match="expected at most 1048576"):
-        run_objects(
-            name="a",
-            run12="0123456789ab",
-            units=1,
-            output="s3://bucket/prefix",
-            job_yaml="é" * 2**19,
-            inputs_json="{}",
-            settings=settings(Cluster()),
-        )
-
-
 def changed(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(found: dict[str, Any]) -> None:
         *above, last = path.split(".")
