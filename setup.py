@@ -206,7 +206,11 @@ class BuildExtension(build_ext):
         includes = [*include_paths(), pybind11.get_include(), headers]
         flags = [*CPP_FLAGS, "-DTORCH_TARGET_VERSION=0x{:02x}{:02x}000000000000".format(*OLDEST_TORCH)]
         flags += [f"-isystem{path}" for path in includes] + [f"-I{CSRC}", f"-I{folder}"]
-        write_plan(folder, target, cxx, flags, [f"-L{path}" for path in library_paths()], part, facts)
+        libraries = [f"-L{path}" for path in library_paths()]
+        if part:
+            # CUDA's packages on PyPI keep their libraries where their own nvcc does not look for them.
+            libraries.append(f"-L{Path(part.nvcc).parents[1] / 'lib'}")
+        write_plan(folder, target, cxx, flags, libraries, part, facts)
         if subprocess.run([Path(ninja.BIN_DIR) / "ninja", "--quiet", "-C", str(folder)]).returncode:
             raise SystemExit("the extension does not compile: see above")
 
