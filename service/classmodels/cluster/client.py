@@ -1,0 +1,292 @@
+"""One namespace of a cluster, reached with the official client: objects go in and come out as plain dicts.
+
+Plain, because `objects.py` makes such, and because what a newer server adds should not trip an older client. Every
+request has a time limit; `answers.py` puts what fails into words. `kubernetes`, an extra, is imported when it is used.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from classmodels.cluster.answers import FAILURES, Act, cluster_error, plain, unreadable
+from classmodels.errors import ClusterError
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 20.0
+PAUSES = (0.5, 2.0)
+"""Seconds before what failed in passing is tried again, once the server has been reached."""
+LONGEST_PAUSE = 10.0
+PAGE = 500
+SILENCE = 60.0
+"""Seconds after which a followed log that says nothing is asked for again: a connection may be gone unnoticed."""
+
+_RESOURCES = {
+    "ConfigMap": ("CoreV1Api", "config_map", "configmaps"),
+    "Event": ("CoreV1Api", "event", "events"),
+    "Job": ("BatchV1Api", "job", "jobs.batch"),
+    "Pod": ("CoreV1Api", "pod", "pods"),
+}
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+
+class Cluster:
+    """`namespace` of the cluster at `server`. Every method raises ClusterError.
+
+    warnings: what the server has warned of, such as pods that it would not let in.
+    """
+
+    def __init__(self, api: Any, namespace: str, context: str) -> None:
+        self._api = api
+        self.server: str = api.configuration.host
+        self.namespace, self.context = namespace, context
+        self.warnings: list[str] = []
+        self._reached = False
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """The object, or None where there is none of that name."""
+        try:
+            return self._object("get", "read", kind, name)
+        except ClusterError as error:
+            if error.status == 404 and error.reason == "NotFound":
+                return None
+            raise
+
+    def list(self, kind: str, labels: Mapping[str, str] | str = "", fields: str = "") -> list[Object]:
+        """All objects of a kind that have these labels: a mapping, or a selector such as `a=b,c`."""
+        selector = labels if isinstance(labels, str) else ",".join(f"{key}={value}" for key, value in labels.items())
+        arguments = {"label_selector": selector, "limit": PAGE} | ({"field_selector": fields} if fields else {})
+        return self._pages(lambda more: self._object("list", "list", kind, "", **arguments, **more))
+
+    def list_custom(self, group: str, version: str, plural: str) -> list[Object]:
+        """All objects of a custom resource."""
+        from kubernetes.client import CustomObjectsApi
+
+        act = self._act("list", f"{plural}.{group}", "")
+        call = CustomObjectsApi(self._api).list_namespaced_custom_object
+        return self._pages(
+            lambda more: self._json(act, lambda: call(group, version, self.namespace, plural, **more, **_RAW))
+        )
+
+    def create(self, obj: Object, *, dry_run: bool = False) -> Object:
+        """Create `obj`; the server refuses fields that it does not know, instead of dropping them.
+
+        dry_run: the server does all but keep it.
+        """
+        options = {"dry_run": "All"} if dry_run else {}
+        name = obj["metadata"]["name"]
+        return self._object("create", "create", obj["kind"], name, body=obj, field_validation="Strict", **options)
+
+    def patch(self, kind: str, name: str, change: Object) -> Object:
+        """Merge `change` into an object, strategically: items of a list that has keys go beside those that are there."""
+        return self._object("patch", "patch", kind, name, body=change)
+
+    def delete(self, kind: str, name: str, uid: str) -> bool:
+        """Delete the object of that name and uid, and in the background what it owns; whether it was still there."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            self._object("delete", "delete", kind, name, body=options)
+        except ClusterError as error:
+            # A conflict: another object has that name by now.
+            if error.status == 404 or error.status == 409:
+                return False
+            raise
+        return True
+
+    def log(self, pod: str, *, container: str, since: int | None = None, tail: int | None = None) -> str:
+        """What a container has printed; nothing where it has not begun, or the pod is gone."""
+        options = {"since_seconds": since, "tail_lines": tail}
+        try:
+            answer = self._log(pod, container, options, READ_TIMEOUT)
+            with closing(answer):
+                return bytes(answer.data).decode(errors="replace")
+        except ClusterError as error:
+            if error.status in (400, 404):
+                return ""
+            raise
+        except FAILURES as error:
+            raise cluster_error(error, self._act("get", "pods/log", pod)) from None
+
+    def follow_log(self, pod: str, *, container: str, since: int | None = None) -> Iterator[str]:
+        """Line by line as a container prints them, until it ends; each begins with its time, as the node has it.
+
+        Ends too where the connection breaks off, or nothing is said for a while.
+        """
+        options = {"since_seconds": since, "follow": True, "timestamps": True}
+        rest = b""
+        with closing(self._log(pod, container, options, SILENCE)) as answer, suppress(*FAILURES):
+            for chunk in answer.stream():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def _log(self, pod: str, container: str, options: Mapping[str, Any], patience: float) -> Any:
+        from kubernetes.client import CoreV1Api
+
+        call = CoreV1Api(self._api).read_namespaced_pod_log
+        given = {key: value for key, value in options.items() if value is not None}
+        raw = {"_preload_content": False, "_request_timeout": (CONNECT_TIMEOUT, patience)}
+        act = self._act("get", "pods/log", pod)
+        return self._patiently(act, lambda: call(pod, self.namespace, container=container, **given, **raw))
+
+    def _object(self, verb: str, method: str, kind: str, name: str, **arguments: Any) -> Object:
+        from kubernetes import client
+
+        api, noun, resource = _RESOURCES[kind]
+        call = getattr(getattr(client, api)(self._api), f"{method}_namespaced_{noun}")
+        named = [] if method in ("list", "create") else [name]
+        act = self._act(verb, resource, name)
+        return self._json(act, lambda: call(*named, self.namespace, **arguments, **_RAW))
+
+    def _pages(self, ask: Callable[[Mapping[str, Any]], Object]) -> list[Object]:
+        """All items, page by page; from the beginning where the server has forgotten how far we were."""
+        for attempt in range(3):
+            found: list[Object] = []
+            more: dict[str, Any] = {}
+            try:
+                while True:
+                    page = ask(more)
+                    found += page.get("items") or []
+                    token = (page.get("metadata") or {}).get("continue")
+                    if not token:
+                        return found
+                    more = {"_continue": token}
+            except ClusterError as error:
+                if error.status != 410 or attempt == 2:
+                    raise
+        raise AssertionError
+
+    def _json(self, act: Act, ask: Callable[[], Any]) -> Object:
+        def read() -> Object:
+            answer = ask()
+            with closing(answer):
+                for said in answer.headers.getlist("Warning"):
+                    # 299 - "text"
+                    self._warn(plain(said.partition('"')[2].rpartition('"')[0].replace('\\"', '"')))
+                data = answer.data
+            try:
+                value = json.loads(data)
+            except ValueError:
+                raise unreadable(act) from None
+            if not isinstance(value, dict):
+                raise unreadable(act)
+            return value
+
+        return self._patiently(act, read)
+
+    def _warn(self, text: str) -> None:
+        if text and text not in self.warnings:
+            self.warnings.append(text)
+
+    def _patiently(self, act: Act, ask: Callable[[], T]) -> T:
+        from kubernetes.client.exceptions import ApiException
+
+        for pause in (*PAUSES, None):
+            try:
+                answer = ask()
+                self._reached = True
+                return answer
+            except (ApiException, *FAILURES) as error:
+                told = cluster_error(error, act)
+            # Who has named a server that is not there wants to know at once.
+            if not told.passing or pause is None or not (self._reached or told.status):
+                raise told
+            time.sleep(min(max(pause, told.retry_after), LONGEST_PAUSE))
+        raise AssertionError
+
+    def _act(self, verb: str, resource: str, name: str) -> Act:
+        return Act(verb, resource, name, self.namespace, self.server, self.context)
+
+
+_RAW = {"_preload_content": False, "_request_timeout": (CONNECT_TIMEOUT, READ_TIMEOUT)}
+
+
+def connect(context: str | None = None, namespace: str | None = None, default: str = "default") -> Cluster:
+    """The cluster that the kube config means, or the one that this process runs in. Nothing is asked of it yet.
+
+    context: of the kube config; its current one if None. namespace: the context's if None, and `default` where that
+    names none. Raises ClusterError.
+    """
+    try:
+        from kubernetes.client import ApiClient, Configuration
+    except ImportError:
+        raise ClusterError(
+            "the Kubernetes client is not installed: pip install 'classmodels[cluster]'"
+        ) from None
+    configuration = Configuration()
+    named, found = _configure(configuration, context)
+    # Redirects are not followed, and what may be tried again is decided here.
+    configuration.retries = False
+    return Cluster(ApiClient(configuration), namespace or found or default, named)
+
+
+def _configure(configuration: Any, context: str | None) -> tuple[str, str | None]:
+    """Fill in `configuration`; the context's name and namespace."""
+    from kubernetes.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
+
+    files = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    there = [file for file in files.split(os.pathsep) if file and Path(file).expanduser().exists()]
+    if not there:
+        if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return _in_cluster(load_incluster_config, ConfigException, configuration)
+        raise ClusterError(
+            f"there is no cluster to ask: found no kube config at {files}; set KUBECONFIG, or have one made by whoever"
+            " runs the cluster (`classmodels render` needs none)"
+        )
+    try:
+        contexts, current = list_kube_config_contexts(files)
+        names = [str(one.get("name")) for one in contexts]
+        if context is not None and context not in names:
+            raise ClusterError(f"--context {context}: the kube config {files} has only {', '.join(names) or 'none'}")
+        with _hearing() as complaints:
+            load_kube_config(files, context, configuration)
+    except ClusterError:
+        raise
+    except ConfigException as error:
+        raise ClusterError(f"the kube config {files} cannot be used: {plain(str(error), 200)}") from None
+    except Exception as error:  # the client lets through whatever a file that is no kube config makes it stumble over
+        raise ClusterError(f"{files} cannot be used, expected a kube config [{type(error).__name__}]") from None
+    chosen = next((one for one in contexts if one.get("name") == context), current)
+    if complaints:
+        raise ClusterError(
+            f"the kube config {files} has a program that gets credentials for the context {chosen['name']}, and it"
+            " failed: log in again, or run it by hand to see why (`kubectl config view --minify` shows it)"
+        )
+    return str(chosen["name"]), (chosen.get("context") or {}).get("namespace")
+
+
+def _in_cluster(load: Callable[..., None], refused: type[Exception], configuration: Any) -> tuple[str, str | None]:
+    """As a pod that runs in the cluster itself."""
+    try:
+        load(configuration)
+    except refused as error:
+        raise ClusterError(
+            f"this pod has no access to its cluster: {plain(str(error), 200)} Give it a service account whose token is"
+            " mounted"
+        ) from None
+    own = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return "in-cluster", own.read_text().strip() if own.is_file() else None
+
+
+class _hearing(logging.Handler):
+    """Collects what the client's kube config reader logs: a credentials program that fails is nothing else to it."""
+
+    def __enter__(self) -> list[str]:
+        self.heard: list[str] = []
+        logging.getLogger().addHandler(self)
+        return self.heard
+
+    def __exit__(self, *error: object) -> None:
+        logging.getLogger().removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self.heard.append(record.getMessage())
