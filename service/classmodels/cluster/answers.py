@@ -52,10 +52,13 @@ def cluster_error(error: Exception, act: Act) -> ClusterError:
     return _answered(error, status, act)
 
 
-def unreadable(act: Act) -> ClusterError:
+def unreadable(act: Act, status: int) -> ClusterError:
     """Something that is no API server has answered, such as a proxy's page."""
     advice = _CONTEXT.format(context=act.context)
-    return ClusterError(f"cannot {act}: what answers there does not speak Kubernetes; {advice}, and proxies before it")
+    return ClusterError(
+        f"cannot {act}: what answers there does not speak Kubernetes; {advice}, and proxies before it [{status}]",
+        status=status,
+    )
 
 
 def _answered(error: Exception, status: int, act: Act) -> ClusterError:
@@ -74,7 +77,7 @@ def _answered(error: Exception, status: int, act: Act) -> ClusterError:
     elif status == 404 and (_details(body).get("kind") == "namespaces" or f'namespaces "{act.namespace}"' in message):
         reason, advice = "there is no such namespace", "name another with --namespace, or have it made"
     elif status == 404 and not body:
-        return unreadable(act)
+        return unreadable(act, status)
     elif status == 404:
         reason, advice = "there is none", "`classmodels list` tells what there is"
     elif status == 409 and code == "AlreadyExists":
@@ -93,8 +96,7 @@ def _answered(error: Exception, status: int, act: Act) -> ClusterError:
     else:
         reason, advice = f"the server answered with HTTP {status}", _CONTEXT.format(context=act.context)
     return kind(
-        f"cannot {act}: {reason}; {advice} [{status} {code}]" if code != str(status) else
-        f"cannot {act}: {reason}; {advice} [{status}]",
+        f"cannot {act}: {reason}; {advice} [{status}{'' if code == str(status) else f' {code}'}]",
         passing=status in _PASSING,
         status=status,
         reason=code,
@@ -171,10 +173,10 @@ def _inner(error: BaseException) -> BaseException:
     """The error that tells most: the OSError or timeout at the bottom of what urllib3 and the client have wrapped."""
     found = error
     for one in _chain(error):
-        if isinstance(one, (OSError, http.TimeoutError)):
+        if isinstance(one, http.TimeoutError) and not isinstance(one, http.NewConnectionError):
+            return one
+        if isinstance(one, OSError):
             found = one
-        if isinstance(one, http.TimeoutError):
-            break
     return found
 
 

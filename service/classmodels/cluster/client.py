@@ -34,6 +34,7 @@ _RESOURCES = {
 
 T = TypeVar("T")
 Object = dict[str, Any]
+Objects = list[Object]
 
 
 class Cluster:
@@ -58,13 +59,13 @@ class Cluster:
                 return None
             raise
 
-    def list(self, kind: str, labels: Mapping[str, str] | str = "", fields: str = "") -> list[Object]:
+    def list(self, kind: str, labels: Mapping[str, str] | str = "", fields: str = "") -> Objects:
         """All objects of a kind that have these labels: a mapping, or a selector such as `a=b,c`."""
         selector = labels if isinstance(labels, str) else ",".join(f"{key}={value}" for key, value in labels.items())
-        arguments = {"label_selector": selector, "limit": PAGE} | ({"field_selector": fields} if fields else {})
+        arguments = {"limit": PAGE} | ({"label_selector": selector} if selector else {}) | ({"field_selector": fields} if fields else {})
         return self._pages(lambda more: self._object("list", "list", kind, "", **arguments, **more))
 
-    def list_custom(self, group: str, version: str, plural: str) -> list[Object]:
+    def list_custom(self, group: str, version: str, plural: str) -> Objects:
         """All objects of a custom resource."""
         from kubernetes.client import CustomObjectsApi
 
@@ -79,9 +80,17 @@ class Cluster:
 
         dry_run: the server does all but keep it.
         """
-        options = {"dry_run": "All"} if dry_run else {}
-        name = obj["metadata"]["name"]
-        return self._object("create", "create", obj["kind"], name, body=obj, field_validation="Strict", **options)
+        from kubernetes.client import CoreV1Api, CustomObjectsApi
+
+        options = _RAW | {"field_validation": "Strict"} | ({"dry_run": "All"} if dry_run else {})
+        resource = _RESOURCES[obj["kind"]][2]
+        act = self._act("create", resource, obj["metadata"]["name"])
+        if obj["kind"] == "ConfigMap":
+            return self._json(act, lambda: CoreV1Api(self._api).create_namespaced_config_map(self.namespace, obj, **options))
+        # As if it were a custom resource: the client checks its own models, which may be older than the server.
+        plural, _, group = resource.partition(".")
+        call = CustomObjectsApi(self._api).create_namespaced_custom_object
+        return self._json(act, lambda: call(group, "v1", self.namespace, plural, obj, **options))
 
     def patch(self, kind: str, name: str, change: Object) -> Object:
         """Merge `change` into an object, strategically: items of a list that has keys go beside those that are there."""
@@ -146,10 +155,10 @@ class Cluster:
         act = self._act(verb, resource, name)
         return self._json(act, lambda: call(*named, self.namespace, **arguments, **_RAW))
 
-    def _pages(self, ask: Callable[[Mapping[str, Any]], Object]) -> list[Object]:
+    def _pages(self, ask: Callable[[Mapping[str, Any]], Object]) -> Objects:
         """All items, page by page; from the beginning where the server has forgotten how far we were."""
         for attempt in range(3):
-            found: list[Object] = []
+            found: Objects = []
             more: dict[str, Any] = {}
             try:
                 while True:
@@ -175,9 +184,9 @@ class Cluster:
             try:
                 value = json.loads(data)
             except ValueError:
-                raise unreadable(act) from None
+                raise unreadable(act, answer.status) from None
             if not isinstance(value, dict):
-                raise unreadable(act)
+                raise unreadable(act, answer.status)
             return value
 
         return self._patiently(act, read)
