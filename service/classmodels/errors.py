@@ -25,6 +25,16 @@ class ModelError(ClassmodelsError):
     exit_code = 3
 
 
+class FetchError(ModelError):
+    """A checkpoint elsewhere cannot be had now; at another time, or from another machine, it may."""
+
+
+class MachineError(ClassmodelsError):
+    """This machine cannot do the work, such as for want of a GPU; another one may (exit code 4)."""
+
+    exit_code = 4
+
+
 class StoreError(ClassmodelsError):
     """Storage cannot be read or written (exit code 4).
 

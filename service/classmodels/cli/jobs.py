@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 import click
 
-from classmodels.cli.shared import JOB, JSON, ONLY, OUTPUT, SET, load, print_json, report_failures, store_of
+from classmodels.cli.shared import (
+    BACKEND,
+    DEVICE,
+    JOB,
+    JSON,
+    ONLY,
+    OUTPUT,
+    SET,
+    STATE_INTERVAL,
+    load,
+    print_json,
+    report_failures,
+    store_of,
+)
 
 
 @click.command()
@@ -15,24 +28,9 @@ from classmodels.cli.shared import JOB, JSON, ONLY, OUTPUT, SET, load, print_jso
 @OUTPUT
 @ONLY
 @JSON
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "cuda", "cpp", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What computes the steps; a backend that is named and missing is an error.",
-)
-@click.option(
-    "--state-interval",
-    type=click.FloatRange(min=0),
-    default=20.0,
-    show_default=True,
-    envvar="CLASSMODELS_STATE_INTERVAL",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="How often the batch under way is saved, so that a killed run goes on from there.",
-)
+@DEVICE
+@BACKEND
+@STATE_INTERVAL
 def run(
     job: str,
     overrides: Sequence[str],
@@ -185,9 +183,13 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
 
 
 @click.command()
-def schema() -> None:
+@click.option("--events", is_flag=True, help="Of a line that `worker` prints, instead.")
+def schema(events: bool) -> None:
     """Print the JSON Schema of a job file, for editors and other programs."""
-    from classmodels.job.schema import json_schema
+    if events:
+        from classmodels.run.events import json_schema
+    else:
+        from classmodels.job.schema import json_schema
 
     print_json(json_schema())
 

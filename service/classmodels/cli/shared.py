@@ -20,6 +20,24 @@ ONLY = click.option(
     "--only", multiple=True, metavar="MODEL/RECIPE/CLASS", help="Only these units; * matches any part, e.g. */l2/9."
 )
 SOURCE = click.argument("source", metavar="SRC")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["auto", "cuda", "cpp", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the steps; a backend that is named and missing is an error.",
+)
+STATE_INTERVAL = click.option(
+    "--state-interval",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    envvar="CLASSMODELS_STATE_INTERVAL",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How often the batch under way is saved, so that a killed run goes on from there.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 

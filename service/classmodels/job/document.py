@@ -90,6 +90,22 @@ for _tag, (_pattern, _first) in _CORE.items():
         _entry = (_tag, re.compile(rf"^(?:{_pattern})$"))
         _Loader.yaml_implicit_resolvers.setdefault(_character.strip("\0"), []).append(_entry)
 
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `parse` reads as the same: text that YAML 1.1 or 1.2 would take for something else is quoted."""
+
+    yaml_implicit_resolvers = {
+        first: [
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()),
+            *_Loader.yaml_implicit_resolvers.get(first, ()),
+        ]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    }
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 # Escapes such as "\x00" bring these in. No name, path or address holds one, and terminals obey some of them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -137,6 +153,11 @@ def parse(data: bytes, file: str) -> Document:
     if builder.problems:
         raise JobFileError(builder.problems)
     return document
+
+
+def dump(data: Any) -> str:
+    """A document's data as YAML: the same data give the same text, and that text the same data again."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _bound_depth(text: str) -> None:

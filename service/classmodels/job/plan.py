@@ -27,6 +27,11 @@ class Task:
     seed: int
 
     @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.model.spec.name} / {self.recipe.name}"
+
+    @property
     def prefix(self) -> str:
         """Where the task's records and files lie in a store."""
         return unit_prefix(self.model.spec.name, self.model.model12, self.recipe.name, self.recipe12)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmodels.errors import InputError, ModelError, StoreError
+from classmodels.errors import FetchError, InputError, ModelError, StoreError
 from classmodels.models import checkpoints, sources
 from classmodels.models.labels import check_labels, load_labels
 from classmodels.models.remote.elsewhere import Elsewhere, RemoteFile
@@ -148,8 +148,10 @@ def local_checkpoint(resolved: ResolvedModel) -> Iterator[Path | None]:
         if isinstance(resolved.checkpoint, RemoteFile):
             try:
                 path: Path | None = stack.enter_context(resolved.checkpoint.held())
-            except (InputError, StoreError) as error:
+            except InputError as error:
                 raise ModelError(f"model {resolved.spec.name}: checkpoint {error}") from error
+            except StoreError as error:
+                raise FetchError(f"model {resolved.spec.name}: checkpoint {error}") from error
         else:
             path = resolved.checkpoint
         yield path

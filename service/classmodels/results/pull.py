@@ -70,7 +70,6 @@ def pull(place: Place, folder: str, only: Only, meter: Meter, *, dry_run: bool =
         fetcher = Fetcher(found, here, read)
         todo = {key: lack for key, lack in zip(keys, threads.map(fetcher.lacking, keys), strict=True) if lack.objects}
         copies = [entry for key, on in found.verdicts_by_unit().items() if key in wanted for entry in on]
-        copies += [entry for one in galleries for key, entry in one.run.items() if key != plan_key(one.plan.run12)]
         copies = [entry for entry, same in zip(copies, threads.map(fetcher.is_here, copies), strict=True) if not same]
         report.current = len(wanted) - len(todo)
         size = sum(lack.bytes for lack in todo.values()) + sum(entry.size for entry in copies)

@@ -70,11 +70,13 @@ def ascend_all(
     frames: Sequence[int] = (),
     on_step: Callable[[int], None] = lambda images: None,
     saving: Saving | None = None,
+    on_score: Callable[[Callable[[], float]], None] = lambda mean: None,
 ) -> Iterator[tuple[Choice, list[Summit]]]:
     """The units in batches, each with the numerics it was done with: in order, but for those with a saved state.
 
     frames: after how many steps a frame is taken. on_step is told how many units took a step, or, negative, how many
-    unit-steps were lost. Where memory runs out the batch starts over at half the size, under numerics that say so.
+    unit-steps were lost; on_score, after each step, how to learn the mean of the scores just seen, which has the host
+    wait for the device. Where memory runs out the batch starts over at half the size, under numerics that say so.
     """
     left = list(climbs)
     while left:
@@ -90,7 +92,7 @@ def ascend_all(
             on_step(images)
 
         try:
-            summits = ascend_batch(classifier, recipe, part, choice, machine, frames, count, saving, state)
+            summits = ascend_batch(classifier, recipe, part, choice, machine, frames, count, saving, state, on_score)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or choice.batch == 1:
                 raise
@@ -114,6 +116,7 @@ def ascend_batch(
     on_step: Callable[[int], None],
     saving: Saving | None,
     state: State | None,
+    on_score: Callable[[Callable[[], float]], None],
 ) -> list[Summit]:
     """At most choice.batch units, ascended together; copies of the first fill the batch: the kernels stay the same.
 
@@ -161,6 +164,7 @@ def ascend_batch(
         if done < recipe.steps:
             ascent.step()
             on_step(len(climbs))
+            on_score(lambda: ascent.scores[: len(climbs), ascent.done - 1].nanmean().item())
             if saving is not None:
                 saving.between_steps(climbs, choice, snapshot)
     final = ascent.finish()

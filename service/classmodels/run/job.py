@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,45 +56,78 @@ def run_job(
     where it fails in passing. Raises StoreError. On KeyboardInterrupt `tally` says what is done; all of that is kept.
     """
     began = time.monotonic()
-    summary = run_plan(plan)
-    write_plan(summary, store)
-    reached, store = store, PatientStore(store)
     for model, reason in plan.job.broken.items():
         if not plan.job.classes[model]:  # `classes: all` of a network that cannot tell how many it has
-            tally.failures.append(Failure(f"model {model}", reason))
-    units = [unit for unit in plan.units if wanted(unit)]
-    do_units(
-        units,
-        plan.job.job.animation,
-        store,
-        machine,
-        progress,
-        tally,
-        damaged(summary, store),
-        prove=lambda: reached.write(plan_key(summary.run12), dump(summary)),
-        interval=interval,
-    )
-    verdicts = judge_all(plan, store, machine, progress, tally)
-    nothing_new = tally.done == 0 and verdicts == 0
-    page = current_page(store, summary) if nothing_new else None
+            tally.fail(Failure(f"model {model}", reason))
+    working = Working(plan, store, machine, progress, tally, interval)
+    working.do([unit for unit in plan.units if wanted(unit)], plan.units)
     return Report(
         run12=plan.run12,
         units=len(plan.units),
         done=tally.done,
         already=tally.already,
-        verdicts=verdicts,
+        verdicts=working.verdicts,
         failures=tuple(tally.failures),
-        page=page or write_gallery(store, summary),
+        page=working.page(tally.finished, tally.judged),
         seconds=time.monotonic() - began,
     )
 
 
-def damaged(summary: RunPlan, store: Store) -> frozenset[str]:
-    """Keys of the plan's records that are there and cannot be read; looked for only where the last page found some."""
+class Working:
+    """What a whole run and a worker's share of one have in common: `do` units, and then maybe the `page`."""
+
+    def __init__(
+        self, plan: Plan, store: Store, machine: Machine, progress: Quiet, tally: Tally, interval: float
+    ) -> None:
+        """Writes the plan, the first proof that the store can be written to. Raises StoreError."""
+        self.plan, self.machine, self.progress, self.tally, self.interval = plan, machine, progress, tally, interval
+        self.summary = run_plan(plan)
+        write_plan(self.summary, store)
+        self._reached = store
+        self.store = PatientStore(store)
+        self._shown = page_counts(self.store, self.summary)
+        self.verdicts = 0
+        """How many were given."""
+
+    def do(self, units: Sequence[Unit], judged: Sequence[Unit]) -> None:
+        """Do those of `units` that are not done, and have the finished ones of `judged` judged."""
+        do_units(
+            units,
+            self.plan.job.job.animation,
+            self.store,
+            self.machine,
+            self.progress,
+            self.tally,
+            damaged(units, self.store) if self._shown.get("damaged") else frozenset(),
+            prove=lambda: self._reached.write(plan_key(self.summary.run12), dump(self.summary)),
+            interval=self.interval,
+        )
+        self.verdicts = judge_all(judged, self.plan.job.panel, self.store, self.machine, self.progress, self.tally)
+
+    def page(self, finished: int, judged: int) -> str:
+        """The key of the run's page. It is written unless nothing was done and it shows so many units and verdicts:
+        a process that was killed may have left more than it has shown."""
+        shown = self._shown
+        nothing_new = (
+            not self.tally.done
+            and not self.verdicts
+            and shown.get("done", 0) + shown.get("damaged", 0) == finished
+            and shown.get("verdicts", 0) + shown.get("verdicts_damaged", 0) == judged
+        )
+        page = current_page(self.store, self.summary) if nothing_new else None
+        return page or write_gallery(self.store, self.summary)
+
+
+def page_counts(store: Store, summary: RunPlan) -> dict[str, int]:
+    """What the run's page, as it is now, says of how much it shows; nothing where there is none."""
     counts = _json(store, gallery_prefix(summary.job, summary.run12) + "gallery.json").get("counts")
-    if not isinstance(counts, dict) or not counts.get("damaged"):
-        return frozenset()
-    return frozenset(key for key in summary.records if (data := store.read(key)) and record_of(key, data) is None)
+    return {k: v for k, v in counts.items() if isinstance(v, int)} if isinstance(counts, dict) else {}
+
+
+def damaged(units: Sequence[Unit], store: Store) -> frozenset[str]:
+    """Keys of those records of `units` that are there and cannot be read."""
+    keys = [unit.record_key for unit in units]
+    return frozenset(key for key in keys if (data := store.read(key)) and record_of(key, data) is None)
 
 
 def current_page(store: Store, summary: RunPlan) -> str | None:

@@ -16,6 +16,7 @@ from classmodels.run.background import Background
 from classmodels.run.batch import Climb
 from classmodels.run.interrupt import Interrupt
 from classmodels.run.numerics import Choice
+from classmodels.run.progress import Quiet
 from classmodels.run.state import STATES, Name, State, decode, encode, state_prefix
 from classmodels.store import Store
 
@@ -30,11 +31,9 @@ FLUSH = 5.0
 class Keeper:
     """Keeps the state of one batch at a time: `begin` a task; `resume`, `between_steps` and `saved` for each batch."""
 
-    def __init__(
-        self, store: Store, interval: float, interrupt: Interrupt, say: Callable[[str], None] = lambda text: None
-    ) -> None:
+    def __init__(self, store: Store, interval: float, interrupt: Interrupt, progress: Quiet) -> None:
         """One listing tells what others, and those before us, have left."""
-        self._store, self._interval, self._interrupt, self._say = store, interval, interrupt, say
+        self._store, self._interval, self._interrupt, self._progress = store, interval, interrupt, progress
         self._found: list[tuple[str, Name]] = []
         try:
             self._found += [(key, name) for key in store.list(STATES) if (name := Name.parse(key))]
@@ -72,7 +71,7 @@ class Keeper:
             elif not left.isdisjoint(state.units):
                 if left.issuperset(state.units):
                     self._saved.add(key)
-                self._say(f"{len(left.intersection(state.units))} units go on after step {state.done}")
+                self._progress.say(f"{len(left.intersection(state.units))} units go on after step {state.done}")
                 return state
         return None
 
@@ -137,6 +136,8 @@ class Keeper:
                 self._store.write(key, encode(state))
             except StoreError as error:
                 log.warning("the state of the batch under way is not saved: %s", error)
+            else:
+                self._progress.saved(len(state.units), state.done)
 
         self._background.submit(write)
 

@@ -99,7 +99,7 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine, frames: int
         batch *= 2
     cuda = device.type == "cuda"
     described = {
-        "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
         "isa": None if cuda else torch.backends.cpu.get_cpu_capability(),
         "backend": machine.backend,
         "variant": extension.compiled.variant() if extension.compiled and machine.backend == "cpp" else None,
@@ -141,7 +141,7 @@ def _bytes_per_image(classifier: Classifier, loop: Numerics, device: torch.devic
     return 2 * sum(kept.values()) + 16 * x.nbytes
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:

@@ -1,6 +1,7 @@
 """How a run tells what it does: bars on a terminal, lines elsewhere, nothing where nobody listens."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,12 @@ class Quiet(Listener):
 
     def step(self, images: int) -> None:
         """So many units took a step; a negative number takes steps back."""
+
+    def score(self, mean: Callable[[], float]) -> None:
+        """How to learn the mean score of the images that took the last step; whoever asks waits for the device."""
+
+    def saved(self, units: int, step: int) -> None:
+        """The state of so many units after that step is in the store; told in another thread."""
 
     def __enter__(self) -> Self:
         return self
@@ -90,23 +97,12 @@ class Bars(Quiet):
         self.task, self.download, self.downloads = None, None, {}
 
 
-class Lines(Quiet):
-    """A line at the beginning of each task and each download, and every half minute, for logs."""
+class Fetching(Quiet):
+    """A line at the beginning of each download, and every half minute."""
 
-    def __init__(self, console: Console, every: float = 30.0) -> None:
-        self.console, self.every = console, every
-        self.name, self.done, self.total, self.last = "", 0, 0, 0.0
+    def __init__(self, every: float = 30.0) -> None:
+        self.every, self.last = every, 0.0
         self.download, self.have, self.size, self.began, self.had = "", 0, 0, 0.0, 0
-
-    def begin(self, name: str, units: int, steps: int) -> None:
-        self.name, self.done, self.total, self.last = name, 0, units * steps, time.monotonic()
-        self.say(f"{name}: {units} to do")
-
-    def step(self, images: int) -> None:
-        self.done += images
-        if time.monotonic() - self.last >= self.every:
-            self.last = time.monotonic()
-            self.say(f"{self.name}: {100 * self.done // max(self.total, 1)} %")
 
     def fetching(self, name: str, have: int, size: int | None) -> None:
         self.download, self.have, self.size = name, have, size or 0
@@ -122,6 +118,25 @@ class Lines(Quiet):
             seconds = (self.last - self.began) * (self.size - self.have) / max(self.have - self.had, 1)
             left = f" of {decimal(self.size)}, {seconds:.0f} s left" if self.size else ""
             self.say(f"fetching {self.download}: {decimal(self.have)}{left}")
+
+
+class Lines(Fetching):
+    """A line at the beginning of each task and each download, and every half minute, for logs."""
+
+    def __init__(self, console: Console, every: float = 30.0) -> None:
+        super().__init__(every)
+        self.console = console
+        self.name, self.done, self.total = "", 0, 0
+
+    def begin(self, name: str, units: int, steps: int) -> None:
+        self.name, self.done, self.total, self.last = name, 0, units * steps, time.monotonic()
+        self.say(f"{name}: {units} to do")
+
+    def step(self, images: int) -> None:
+        self.done += images
+        if time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            self.say(f"{self.name}: {100 * self.done // max(self.total, 1)} %")
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,13 +8,14 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from classmodels.errors import ClassmodelsError, InputError, StoreError
+from classmodels.errors import ClassmodelsError, FetchError, InputError, MachineError, StoreError
 from classmodels.image import frame_steps
 from classmodels.job.plan import Task, Unit, by_task
 from classmodels.job.schema import Animation
 from classmodels.models.classifier import Classifier, load
 from classmodels.models.user_code import first_line
 from classmodels.run.batch import Climb, ascend_all
+from classmodels.run.gpu import broken
 from classmodels.run.interrupt import Interrupt
 from classmodels.run.keeper import INTERVAL, Keeper
 from classmodels.run.numerics import Machine, choose, is_out_of_memory
@@ -76,7 +77,7 @@ class _Doing:
     ) -> None:
         self.animation, self.store, self.machine, self.progress, self.tally = animation, store, machine, progress, tally
         self.interrupt = Interrupt()
-        self.keeper = Keeper(store, interval, self.interrupt, progress.say)
+        self.keeper = Keeper(store, interval, self.interrupt, progress)
         self.uploads = Uploads(store, tally, prove)
         self.loaded: Classifier | None = None
 
@@ -93,12 +94,13 @@ class _Doing:
                 continue
             try:
                 self.ascend(task, missing)
-            except StoreError:
+            except (StoreError, MachineError):
                 raise
             except Exception as error:
                 # The network is the user's code: whatever it raises ends its own units and no others.
                 log.debug("task %s broke off", task.prefix, exc_info=error)
                 self.uploads.wait()
+                check_device(self.machine)
                 self.give_up(missing, error, task)
         self.uploads.wait()
         self.keeper.sweep(tasks, self.settled)
@@ -109,7 +111,7 @@ class _Doing:
         outside = [unit for unit in units if unit.class_index >= classifier.classes]
         for unit in outside:
             reason = f"the network has {classifier.classes} classes, expected an index below that"
-            self.tally.failures.append(Failure(str(unit), reason, job_is_wrong=True))
+            self.tally.fail(Failure(str(unit), reason, unit.record_key, job_is_wrong=True))
         by_identity = {unit.identity: unit for unit in units if unit.class_index < classifier.classes}
         if not by_identity:
             return
@@ -117,7 +119,7 @@ class _Doing:
         publisher = Publisher(classifier, self.animation.format)
         choice = choose(classifier, recipe, self.machine, len(frames))
         climbs = [Climb(unit.class_index, identity) for identity, unit in by_identity.items()]
-        self.progress.begin(f"{task.model.spec.name} / {task.recipe.name}", len(climbs), recipe.steps)
+        self.progress.begin(task.title, len(climbs), recipe.steps)
         self.keeper.begin(task)
 
         def on_step(images: int) -> None:
@@ -125,7 +127,9 @@ class _Doing:
             self.progress.step(images)
 
         with self.interrupt.put_off():
-            batches = ascend_all(classifier, recipe, climbs, choice, self.machine, frames, on_step, self.keeper)
+            batches = ascend_all(
+                classifier, recipe, climbs, choice, self.machine, frames, on_step, self.keeper, self.progress.score
+            )
             for used, summits in batches:
                 finished = [(by_identity[summit.climb.identity], summit) for summit in summits]
                 states = self.keeper.saved()
@@ -145,16 +149,29 @@ class _Doing:
     def give_up(self, units: list[Unit], error: Exception, task: Task) -> None:
         """The model cannot be used, or broke down: the units of `task` that are not done fail with one reason."""
         present = set(self.store.list(task.prefix))
-        known = {failure.what for failure in self.tally.failures}
+        known = {failure.record for failure in self.tally.failures}
         for unit in units:
-            if unit.record_key not in present and str(unit) not in known:
-                self.tally.failures.append(Failure(str(unit), reason_of(error), isinstance(error, InputError)))
+            if unit.record_key not in present and unit.record_key not in known:
+                self.tally.fail(failure_of(error, str(unit), unit.record_key))
 
     def settled(self, task: Task) -> set[int]:
         """The classes of `task` that are done, in this run's plan or not, or that it makes no sense to do again."""
         keys = {*self.store.list(task.prefix), *self.uploads.hopeless}
         names = [key.removeprefix(task.prefix) for key in keys if key.startswith(task.prefix)]
         return {int(match[1]) for name in names if (match := _RECORD.fullmatch(name))}
+
+
+def check_device(machine: Machine) -> None:
+    """Raises MachineError where the device of `machine` has broken down, and so whatever was computed on it."""
+    why = broken(machine)
+    if why is not None:
+        raise MachineError(f"{machine.device} has broken down: {why}; what is finished is kept")
+
+
+def failure_of(error: Exception, what: str, record: str | None = None) -> Failure:
+    """`error`, met by a unit or a judge, as its failure."""
+    passing = isinstance(error, FetchError)
+    return Failure(what, reason_of(error), record, isinstance(error, InputError), passing)
 
 
 def reason_of(error: Exception) -> str:

@@ -25,21 +25,38 @@ FEWEST, MOST = 2, 8
 
 @dataclass(frozen=True)
 class Failure:
-    """A unit that was not done, or a judge that did not judge, and why. job_is_wrong: the job itself is to blame."""
+    """A unit that was not done, or a judge that did not judge, and why.
+
+    record: the key that the unit's record would have. job_is_wrong: the job itself is to blame. passing: the same may
+    well succeed at another time or place.
+    """
 
     what: str
     reason: str
+    record: str | None = None
     job_is_wrong: bool = False
+    passing: bool = False
 
 
 @dataclass
 class Tally:
-    """What became of the units of a plan. complete: what a listing of each task said of which all units were done."""
+    """What became of the units of a plan. complete: what a listing of each task said of which all units were done.
+
+    finished: units that have a record; judged: verdicts on them that are there; both are known once the panel has had
+    its turn. heard: told of each failure at once, in whatever thread it was met.
+    """
 
     done: int = 0
     already: int = 0
+    finished: int = 0
+    judged: int = 0
     failures: list[Failure] = field(default_factory=list)
     complete: dict[str, list[str]] = field(default_factory=dict)
+    heard: Callable[[Failure], None] = lambda failure: None
+
+    def fail(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        self.heard(failure)
 
 
 @dataclass
@@ -102,19 +119,21 @@ class Uploads:
             if not error.passing:
                 raise
             self._prove()
-            self._settle(unit, batch, str(error))
+            self._settle(unit, batch, str(error), passing=True)
         else:
             self._settle(unit, batch)
 
-    def _settle(self, unit: Unit, batch: _Batch, failure: str | None = None, *, hopeless: bool = False) -> None:
+    def _settle(
+        self, unit: Unit, batch: _Batch, reason: str | None = None, *, hopeless: bool = False, passing: bool = False
+    ) -> None:
         with self._lock:
-            if failure is None:
+            if reason is None:
                 self._tally.done += 1
             else:
-                self._tally.failures.append(Failure(str(unit), failure))
+                self._tally.fail(Failure(str(unit), reason, unit.record_key, passing=passing))
             if hopeless:
                 self.hopeless.add(unit.record_key)
-            batch.complete &= failure is None or hopeless
+            batch.complete &= reason is None or hopeless
             batch.left -= 1
             if batch.left == 0 and batch.complete:
                 batch.forget()

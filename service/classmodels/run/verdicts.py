@@ -2,20 +2,21 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 
-from classmodels.errors import InputError, ModelError, StoreError
+from classmodels.errors import InputError, MachineError, ModelError, StoreError
 from classmodels.image import decode_png
 from classmodels.job.check import Judge
-from classmodels.job.plan import Plan, Task, Unit, by_task
+from classmodels.job.plan import Task, Unit, by_task
 from classmodels.models.classifier import Classifier, load
 from classmodels.panel.judge import BATCH, judge_images, prepare, rank_of, same_class, top_classes
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
-from classmodels.run.units import reason_of
+from classmodels.run.units import check_device, failure_of
 from classmodels.run.upload import Failure, Tally
 from classmodels.store import Record, Store, Verdict
 from classmodels.store.believed import record_of
@@ -26,34 +27,45 @@ log = logging.getLogger("classmodels")
 _IMAGE = re.compile(r"(\d{4,})-[^/]*\.([0-9a-f]{12})\.png")
 
 
-def judge_all(plan: Plan, store: Store, machine: Machine, progress: Quiet, tally: Tally) -> int:
-    """Write the verdicts that are missing and return how many; a judge that fails is a failure of its own.
+def judge_all(
+    units: Sequence[Unit], panel: Sequence[Judge], store: Store, machine: Machine, progress: Quiet, tally: Tally
+) -> int:
+    """Write the verdicts on `units` that are missing and return how many; a judge that fails is a failure of its own.
 
     What is missing is told by one listing for each recipe, unless `tally` has it, and by one for each judge of each.
     """
-    finished = [found for task, units in by_task(plan.units) for found in _finished(task, units, store, tally)]
+    finished: list[Finished] = []
+    for task, some in by_task(units):
+        keys = tally.complete[task.prefix] if task.prefix in tally.complete else store.list(task.prefix)
+        finished += find_finished(task, some, keys)
+    tally.finished = len(finished)
     written = 0
-    tasks = [task.prefix.removeprefix("units/") for task, _ in by_task(plan.units)]
-    for judge in plan.job.panel:
-        # Not all that this judge ever said: only what it said of this plan's models and recipes.
-        mine = verdict_prefix(judge.model.spec.name, judge.model.model12)
-        present = {key for task in tasks for key in store.list(f"{mine}{task}")}
-        missing = [unit for unit, sha12 in finished if sha12 is None or _key(judge, unit, sha12) not in present]
+    for judge in panel:
+        missing = unjudged(judge, finished, store)
+        tally.judged += len(finished) - len(missing)
         try:
-            if missing:
-                written += _judge(judge, missing, store, machine, progress, tally)
-        except StoreError:
+            for _ in _judge(judge, missing, store, machine, progress, tally) if missing else ():
+                written += 1
+                tally.judged += 1
+        except (StoreError, MachineError):
             raise
         except Exception as error:
             log.debug("judge %s failed", judge.model.spec.name, exc_info=error)
-            what = f"judge {judge.model.spec.name}"
-            tally.failures.append(Failure(what, reason_of(error), isinstance(error, InputError)))
+            check_device(machine)
+            tally.fail(failure_of(error, f"judge {judge.model.spec.name}"))
     return written
 
 
-def _finished(task: Task, units: list[Unit], store: Store, tally: Tally) -> Iterator[tuple[Unit, str | None]]:
-    """The units that have a record, each with the beginning of its image's sha256; None where only the record knows."""
-    keys = tally.complete[task.prefix] if task.prefix in tally.complete else store.list(task.prefix)
+@dataclass(frozen=True)
+class Finished:
+    """A unit that has a record. sha12: the beginning of its image's sha256; None where only the record knows."""
+
+    unit: Unit
+    sha12: str | None
+
+
+def find_finished(task: Task, units: Iterable[Unit], keys: Iterable[str]) -> Iterator[Finished]:
+    """Those of `units`, all of `task`, that are done, as `keys`, a listing of the task, tells."""
     names = [key.removeprefix(task.prefix) for key in keys]
     images: dict[int, list[str]] = {}
     for name in names:
@@ -63,7 +75,24 @@ def _finished(task: Task, units: list[Unit], store: Store, tally: Tally) -> Iter
     for unit in units:
         if unit.record_key.removeprefix(task.prefix) in present:
             found = images.get(unit.class_index, [])
-            yield unit, found[0] if len(found) == 1 else None
+            yield Finished(unit, found[0] if len(found) == 1 else None)
+
+
+def unjudged(judge: Judge, finished: Sequence[Finished], store: Store) -> list[Unit]:
+    """The units on whose images `judge` has given no verdict yet, as a listing for each recipe tells."""
+    # Not all that this judge ever said: only what it said of these models and recipes.
+    mine = verdict_prefix(judge.model.spec.name, judge.model.model12)
+    tasks = dict.fromkeys(one.unit.task.prefix.removeprefix("units/") for one in finished)
+    present = {key for task in tasks for key in store.list(f"{mine}{task}")}
+    missing = []
+    for one in finished:
+        sha12 = one.sha12
+        if sha12 is None:  # two workers have each left an image there
+            record = record_of(one.unit.record_key, store.read(one.unit.record_key) or b"")
+            sha12 = record.image.sha256[:12] if record is not None else None
+        if sha12 is None or _key(judge, one.unit, sha12) not in present:
+            missing.append(one.unit)
+    return missing
 
 
 def _key(judge: Judge, unit: Unit, image_sha256: str) -> str:
@@ -71,19 +100,21 @@ def _key(judge: Judge, unit: Unit, image_sha256: str) -> str:
     return verdict_key(model.spec.name, model.model12, judge.judge12, unit.record_key, image_sha256)
 
 
-def _judge(judge: Judge, units: list[Unit], store: Store, machine: Machine, progress: Quiet, tally: Tally) -> int:
+def _judge(
+    judge: Judge, units: list[Unit], store: Store, machine: Machine, progress: Quiet, tally: Tally
+) -> Iterator[Unit]:
+    """Write a verdict on each of `units`, and then give that unit."""
     import torch
 
     classifier = load(judge.model).to(machine.device, torch.channels_last)
     progress.begin(f"judge {classifier.name}", len(units), 1)
-    written = 0
     for start in range(0, len(units), BATCH):
         shown, images = [], []
         for unit in units[start : start + BATCH]:
             try:
                 record, image = _image(unit, store, classifier)
             except ValueError as error:
-                tally.failures.append(Failure(str(unit), str(error)))
+                tally.fail(Failure(str(unit), str(error), unit.record_key))
                 continue
             shown.append((unit, record))
             images.append(image)
@@ -92,9 +123,8 @@ def _judge(judge: Judge, units: list[Unit], store: Store, machine: Machine, prog
         for (unit, record), probabilities in zip(shown, judge_images(classifier, images, machine.device), strict=True):
             verdict = _verdict(judge, classifier, unit, record, probabilities)
             store.write(_key(judge, unit, record.image.sha256), dump(verdict))
-            written += 1
+            yield unit
         progress.step(len(shown))
-    return written
 
 
 def _image(unit: Unit, store: Store, classifier: Classifier) -> tuple[Record, np.ndarray]:

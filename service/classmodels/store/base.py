@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from classmodels.errors import InputError, StoreError
@@ -41,6 +42,9 @@ class Store(Protocol):
 
     def write(self, key: str, data: bytes) -> None:
         """Create or replace the object `key`, atomically and durably."""
+
+    def write_file(self, key: str, file: Path, sha256: str) -> None:
+        """As `write`, the bytes of a file of any size, whose digest is told. Raises OSError too, from reading it."""
 
     def read(self, key: str) -> bytes | None:
         """The object's bytes, or None where there is no such object."""

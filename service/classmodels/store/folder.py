@@ -5,13 +5,16 @@ Symbolic links are followed as long as they stay in the folder: what lies elsewh
 
 import contextlib
 import errno
+import io
 import os
+import shutil
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from classmodels.errors import StoreError
 from classmodels.store.base import Entry, Read, check_key
@@ -37,13 +40,20 @@ class FolderStore:
         self._making = threading.Lock()
 
     def write(self, key: str, data: bytes) -> None:
+        self._write(key, io.BytesIO(data))
+
+    def write_file(self, key: str, file: Path, sha256: str) -> None:
+        with file.open("rb") as source:
+            self._write(key, source)
+
+    def _write(self, key: str, source: BinaryIO) -> None:
         path = self._path(key, follow=False)
         try:
             self._make(path.parent)
             temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
             try:
                 with open(temporary, "xb") as file:
-                    file.write(data)
+                    shutil.copyfileobj(source, file, 1 << 20)
                     if self._durable:
                         file.flush()
                         os.fsync(file.fileno())

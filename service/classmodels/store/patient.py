@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from classmodels.errors import StoreError
@@ -32,6 +33,9 @@ class PatientStore:
 
     def write(self, key: str, data: bytes) -> None:
         self._patiently(lambda: self._inner.write(key, data))
+
+    def write_file(self, key: str, file: Path, sha256: str) -> None:
+        self._patiently(lambda: self._inner.write_file(key, file, sha256))
 
     def read(self, key: str) -> bytes | None:
         return self._patiently(lambda: self._inner.read(key))

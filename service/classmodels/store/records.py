@@ -153,6 +153,32 @@ class Tombstone(Stored):
     left: tuple[str, ...] = ()
 
 
+class ReportedFailure(Stored):
+    """A unit that was not done, or a judge that did not judge (then record is None), and why."""
+
+    what: str
+    reason: str
+    record: str | None = None
+
+
+class ShardReport(Stored):
+    """`runs/<run12>/shards/<index>-of-<shards>.json`: what came of a worker's share, once it has done what it could.
+
+    done: units of this attempt; already: those that were done before. failed: what another attempt would have to do.
+    """
+
+    version: Literal[1] = 1
+    run12: Digest12
+    index: Annotated[int, Field(ge=0)]
+    shards: Annotated[int, Field(ge=1)]
+    units: int
+    done: int
+    already: int
+    verdicts: int
+    failed: tuple[ReportedFailure, ...]
+    seconds: float
+
+
 T = TypeVar("T", bound=Stored)
 
 
@@ -219,6 +245,24 @@ def latest_key(job: str) -> str:
 
 def plan_key(run12: str) -> str:
     return f"runs/{run12}/plan.json"
+
+
+def input_prefix(run12: str) -> str:
+    """What a run's job names beside itself, for workers elsewhere: each file under its sha256."""
+    return f"runs/{run12}/inputs/"
+
+
+def input_key(run12: str, sha256: str) -> str:
+    return f"{input_prefix(run12)}{sha256}"
+
+
+def report_prefix(run12: str) -> str:
+    """What workers say of their shares when they end."""
+    return f"runs/{run12}/shards/"
+
+
+def report_key(run12: str, index: int, shards: int) -> str:
+    return f"{report_prefix(run12)}{index}-of-{shards}.json"
 
 
 def verdict_prefix(judge: str, model12: str) -> str:

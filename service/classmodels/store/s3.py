@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ TRIES = 3
 PATIENCE = 9.0
 """How often bytes are asked for or sent again that came damaged; and for how many seconds, so that the last try, which
 may take its time as well (see ATTEMPTS), ends before 30 s."""
+PART = 1 << 26
+"""Bytes of a file that is sent in one piece, and of each piece of a larger one."""
 
 T = TypeVar("T")
 
@@ -34,8 +37,8 @@ T = TypeVar("T")
 class S3Store:
     """Objects of one bucket whose names begin with the prefix of `uri`. The bucket must be there: it is never created.
 
-    Multipart uploads are not used: the largest object, a contact sheet or a batch's saved state, is far below the 5 GB
-    that one PUT takes, and a PUT that is cut off leaves nothing.
+    Multipart uploads are used for large files alone: what a run makes, a contact sheet or a batch's saved state, is far
+    below the 5 GB that one PUT takes, and a PUT that is cut off leaves nothing.
     """
 
     def __init__(self, uri: str, settings: S3Settings) -> None:
@@ -66,6 +69,21 @@ class S3Store:
             "ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
         }
         self._do("PutObject", name, lambda client: client.put_object(Bucket=self._bucket, Key=name, Body=data, **about))
+
+    def write_file(self, key: str, file: Path, sha256: str) -> None:
+        if file.stat().st_size <= PART:
+            return self.write(key, file.read_bytes())
+        name = self._name(key)
+        about = {"ContentType": content_type(key), "CacheControl": cache_control(key), "Metadata": {"sha256": sha256}}
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
+
+        def send(client: Any) -> None:
+            with file.open("rb") as body:
+                client.upload_fileobj(body, self._bucket, name, ExtraArgs=about, Config=parts)
+
+        return self._do("PutObject", name, send)
 
     def read(self, key: str) -> bytes | None:
         name = self._name(key)

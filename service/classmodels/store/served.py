@@ -10,6 +10,7 @@ _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
+    ".jsonl": "application/x-ndjson",
     ".md": "text/markdown; charset=utf-8",
     ".png": "image/png",
     ".safetensors": "application/octet-stream",
@@ -17,7 +18,8 @@ _TYPES = {
     ".webp": "image/webp",
     ".yaml": "application/yaml",
 }
-_NAMED_BY_CONTENT = re.compile(r"\.[0-9a-f]{12}\.[^/]*\Z")
+_NAMED_BY_CONTENT = re.compile(r"\.[0-9a-f]{12}\.(?!jsonl\Z)[^/]*\Z")
+"""A log has the name of a container in that place, which may look the same."""
 
 
 def content_type(key: str) -> str:
