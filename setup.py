@@ -143,6 +143,8 @@ class BuildExtension(build_ext):
             release = re.search(r"release (\S+),", told)
             defines.append(f"-DWITH_CUDA={json.dumps(release[1] if release else 'unknown')}")
             includes.append(f"-I{folder}")
+            # CUDA's packages on PyPI keep their libraries where their own nvcc does not look for them.
+            libraries.append(f"-L{Path(nvcc()).parents[1] / 'lib'}")
 
         from ninja.ninja_syntax import Writer
 

@@ -16,10 +16,11 @@ from classmodels.cli.shared import JOB, JSON, OUTPUT, SET, load, print_json
 @click.option(
     "--site",
     metavar="FILE",
+    multiple=True,
     type=click.Path(dir_okay=False),
-    help="The site's defaults: the fields of a job's `cluster`, as YAML.",
+    help="The site's defaults: fields of a job's `cluster`, as YAML. Of several the last is the strongest.",
 )
-def render(job: str, overrides: Sequence[str], output: str | None, as_json: bool, site: str | None) -> None:
+def render(job: str, overrides: Sequence[str], output: str | None, as_json: bool, site: Sequence[str]) -> None:
     """Print the Kubernetes objects that run JOB, for `kubectl apply -f -`. No cluster is asked, nothing is uploaded."""
     from rich.console import Console
 
@@ -29,7 +30,7 @@ def render(job: str, overrides: Sequence[str], output: str | None, as_json: bool
     from classmodels.job.plan import expand_plan
     from classmodels.run.progress import listener
 
-    defaults = read_site_file(site) if site else None
+    defaults = [read_site_file(file) for file in site]
     with listener(Console(stderr=True)) as progress:
         plan = expand_plan(load(job, overrides, progress))
     rendered = render_plan(plan, output or plan.job.job.output, defaults)

@@ -1,6 +1,6 @@
 """`classmodels render`: a run's objects as text, for `kubectl apply -f -` or a repository. No cluster is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Rendered:
 
 
 def render(
-    plan: Plan, output: str, site: Mapping[str, Any] | None, attempt: int = 0, suspend: bool = False
+    plan: Plan, output: str, site: Sequence[Mapping[str, Any]] = (), attempt: int = 0, suspend: bool = False
 ) -> Rendered:
     """The objects of the run of `plan` with its results at `output`. Raises InputError where that is no bucket."""
     if "://" not in output:

@@ -1,15 +1,17 @@
 """How a run is laid over a cluster: what the job says, before what the site says, before what is built in.
 
-A site's defaults are the fields of a job's `cluster`, as YAML: the key `cluster.yaml` of the ConfigMap that `DEFAULTS`
-names, or a file. `objects.py` makes a run's objects from the `Settings` found here.
+A site's defaults are the fields of a job's `cluster`, as YAML: the values of the ConfigMap that `DEFAULTS` names, or
+files. They come in layers, so that what belongs to the GPUs, the queue and the network can each say its part.
+`objects.py` makes a run's objects from the `Settings` found here.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ from classmodels.job.explain import problems_of
 from classmodels.job.schema import Cluster, Gpu
 
 DEFAULTS = "classmodels-defaults"
-"""The ConfigMap with the site's defaults, under `DEFAULTS_KEY`."""
-DEFAULTS_KEY = "cluster.yaml"
+"""The ConfigMap with the site's defaults. Each key is a layer, in the order of their names, and `OWN` the last one."""
+OWN = "cluster.yaml"
 NAMESPACE = "classmodels"
 WORKER_ACCOUNT = "classmodels-worker"
 S3_SECRET = "classmodels-s3"
@@ -97,15 +99,21 @@ def read_site_file(file: str) -> dict[str, Any]:
     return read_site(data, file)
 
 
-def settings(job_cluster: Cluster, site: Mapping[str, Any] | None = None) -> Settings:
-    """The job's `cluster` over the site's defaults over what is built in. Raises InputError for what cannot be used.
+def read_defaults(data: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A site's defaults from the data of its ConfigMap, the strongest last."""
+    names = sorted(data, key=lambda name: (name == OWN, name))
+    return [read_site(data[name].encode(), f"ConfigMap {DEFAULTS}, {name}") for name in names]
 
-    A field that is missing or null says nothing. Of gpu, resources and node_selector every key counts by itself; the
-    site's pod_template is merged first and the job's after it; a list replaces the other's.
+
+def settings(job_cluster: Cluster, site: Sequence[Mapping[str, Any]] = ()) -> Settings:
+    """The job's `cluster` over the site's defaults, the last of which is the strongest, over what is built in.
+
+    A field that is missing or null says nothing. Of gpu, resources and node_selector every key counts by itself; all
+    pod_templates are merged, the job's last; a list replaces the other's. Raises InputError for what cannot be used.
     """
-    own = job_cluster.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    theirs = _validated(site or {})
-    both = _over(theirs, own)
+    layers = [job_cluster.model_dump(mode="json", exclude_unset=True, exclude_none=True)]
+    layers[:0] = map(_validated, site)
+    both = reduce(_over, layers, dict[str, Any]())
     resources = both.get("resources", {})
     requests, limits = _resources(_quantities(resources, "requests"), _quantities(resources, "limits"))
     gpu = Gpu(**both.get("gpu", {}))
@@ -130,7 +138,7 @@ def settings(job_cluster: Cluster, site: Mapping[str, Any] | None = None) -> Set
         tolerations=both.get("tolerations", []),
         volumes=[volume for volume, _ in mounted],
         mounts=[mount for _, mount in mounted],
-        pod_templates=[_template(one["pod_template"]) for one in (theirs, own) if one.get("pod_template")],
+        pod_templates=[_template(layer["pod_template"]) for layer in layers if layer.get("pod_template")],
     )
 
 
