@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         elif isinstance(found, str):
             self.send(200, found.encode(), "text/plain")
         else:
-            warnings = {"Warning": "299 - " + json.dumps(text) for text in self.api.warnings[:1]}
+            warnings = {"Warning": f"299 - {json.dumps(text)}"} if (text := self.api.warning) else {}
             self.send(201 if self.command == "POST" else 200, json.dumps(found).encode(), **warnings)
 
     def refuse(self, code: int, reason: str, message: str, retry_after: int | None = None, **details: Any) -> None:
@@ -156,7 +156,7 @@ class StandIn:
         self.usual: Fault = passed
         self.forbidden: set[tuple[str, str]] = set()
         """Pairs of verb and resource, such as ("create", "jobs")."""
-        self.warnings: list[str] = []
+        self.warning = ""
         self.kueue = False
         self.page = 500
         self.stopping = threading.Event()
@@ -339,7 +339,9 @@ class StandIn:
         obj = self._find(kind, namespace, name)
         wanted = options.get("preconditions", {}).get("uid")
         if wanted not in (None, obj["metadata"]["uid"]):
-            message = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {obj['metadata']['uid']}"
+            message = (
+                f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {obj['metadata']['uid']}"
+            )
             raise RefusedError(409, "Conflict", message)
         if not dry:
             if kind == "Job" and options.get("propagationPolicy", "Orphan") == "Orphan":

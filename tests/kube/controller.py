@@ -204,7 +204,9 @@ class Controller:
 
     def _failures(self, job: Object, index: int) -> int:
         return sum(
-            index_of(pod) == index and pod["status"]["phase"] == "Failed" and _action(job, pod, code_of(pod))[0] == "Count"
+            index_of(pod) == index
+            and pod["status"]["phase"] == "Failed"
+            and _action(job, pod, code_of(pod))[0] == "Count"
             for pod in self.pods(job)
         )
 

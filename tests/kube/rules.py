@@ -51,7 +51,9 @@ def check_new(obj: Object, strict: bool) -> None:
     _check_schema(obj, strict)
     causes = list(_job_causes(obj) if obj["kind"] == "Job" else ())
     if not DNS_NAME.fullmatch(obj["metadata"]["name"]):
-        message = f'Invalid value: "{obj["metadata"]["name"]}": a lowercase RFC 1123 subdomain must consist of lower case'
+        message = (
+            f'Invalid value: "{obj["metadata"]["name"]}": a lowercase RFC 1123 subdomain must consist of lower case'
+        )
         causes.append(("metadata.name", "FieldValueInvalid", message))
     for key, value in obj["metadata"].get("labels", {}).items():
         if not re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", value):
@@ -64,7 +66,7 @@ def check_new(obj: Object, strict: bool) -> None:
 
 
 def _check_schema(obj: Object, strict: bool) -> None:
-    head = f"{obj['kind']} in version \"{obj['apiVersion'].rpartition('/')[2]}\" cannot be handled as a {obj['kind']}"
+    head = f'{obj["kind"]} in version "{obj["apiVersion"].rpartition("/")[2]}" cannot be handled as a {obj["kind"]}'
     try:
         kubernetes_validate.validate(obj, VERSION, strict=strict)
     except kubernetes_validate.ValidationError as error:

@@ -38,6 +38,9 @@ STATE_INTERVAL = click.option(
     metavar="SECONDS",
     help="How often the batch under way is saved, so that a killed run goes on from there.",
 )
+RUN = click.argument("run", metavar="[RUN]", required=False)
+CONTEXT = click.option("--context", metavar="NAME", help="Of the kube config, instead of its current one.")
+NAMESPACE = click.option("--namespace", "-n", metavar="NAME", help="Instead of the job's, or the context's.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 

@@ -95,6 +95,11 @@ class Attempt:
         return str(next(named, self.name))
 
     @property
+    def active(self) -> int:
+        """How many pods it has that have not ended."""
+        return _whole(self._status.get("active"))
+
+    @property
     def suspended(self) -> bool:
         return bool(self._spec.get("suspend"))
 

@@ -62,7 +62,11 @@ class Cluster:
     def list(self, kind: str, labels: Mapping[str, str] | str = "", fields: str = "") -> Objects:
         """All objects of a kind that have these labels: a mapping, or a selector such as `a=b,c`."""
         selector = labels if isinstance(labels, str) else ",".join(f"{key}={value}" for key, value in labels.items())
-        arguments = {"limit": PAGE} | ({"label_selector": selector} if selector else {}) | ({"field_selector": fields} if fields else {})
+        arguments = (
+            {"limit": PAGE}
+            | ({"label_selector": selector} if selector else {})
+            | ({"field_selector": fields} if fields else {})
+        )
         return self._pages(lambda more: self._object("list", "list", kind, "", **arguments, **more))
 
     def list_custom(self, group: str, version: str, plural: str) -> Objects:
@@ -86,14 +90,16 @@ class Cluster:
         resource = _RESOURCES[obj["kind"]][2]
         act = self._act("create", resource, obj["metadata"]["name"])
         if obj["kind"] == "ConfigMap":
-            return self._json(act, lambda: CoreV1Api(self._api).create_namespaced_config_map(self.namespace, obj, **options))
+            return self._json(
+                act, lambda: CoreV1Api(self._api).create_namespaced_config_map(self.namespace, obj, **options)
+            )
         # As if it were a custom resource: the client checks its own models, which may be older than the server.
         plural, _, group = resource.partition(".")
         call = CustomObjectsApi(self._api).create_namespaced_custom_object
         return self._json(act, lambda: call(group, "v1", self.namespace, plural, obj, **options))
 
     def patch(self, kind: str, name: str, change: Object) -> Object:
-        """Merge `change` into an object, strategically: items of a list that has keys go beside those that are there."""
+        """Merge `change` into an object, strategically: items of a list that has keys go beside those there."""
         return self._object("patch", "patch", kind, name, body=change)
 
     def delete(self, kind: str, name: str, uid: str) -> bool:
@@ -227,9 +233,7 @@ def connect(context: str | None = None, namespace: str | None = None, default: s
     try:
         from kubernetes.client import ApiClient, Configuration
     except ImportError:
-        raise ClusterError(
-            "the Kubernetes client is not installed: pip install 'classmodels[cluster]'"
-        ) from None
+        raise ClusterError("the Kubernetes client is not installed: pip install 'classmodels[cluster]'") from None
     configuration = Configuration()
     named, found = _configure(configuration, context)
     # Redirects are not followed, and what may be tried again is decided here.
@@ -255,7 +259,7 @@ def _configure(configuration: Any, context: str | None) -> tuple[str, str | None
         names = [str(one.get("name")) for one in contexts]
         if context is not None and context not in names:
             raise ClusterError(f"--context {context}: the kube config {files} has only {', '.join(names) or 'none'}")
-        with _hearing() as complaints:
+        with _Hearing() as complaints:
             load_kube_config(files, context, configuration)
     except ClusterError:
         raise
@@ -285,7 +289,7 @@ def _in_cluster(load: Callable[..., None], refused: type[Exception], configurati
     return "in-cluster", own.read_text().strip() if own.is_file() else None
 
 
-class _hearing(logging.Handler):
+class _Hearing(logging.Handler):
     """Collects what the client's kube config reader logs: a credentials program that fails is nothing else to it."""
 
     def __enter__(self) -> list[str]:

@@ -1,6 +1,6 @@
 """What a run's pods say: which works on which shard, why one waits, and how those that are over have ended.
 
-A pod that the cluster took away (preempted, evicted, drained) did nothing wrong, and is told apart from one that failed.
+A pod that the cluster took away (preempted, evicted, drained) did nothing wrong: it is told apart from one that failed.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from classmodels.errors import StoreError
 from classmodels.job.plan import part
 from classmodels.store import Entry, RunPlan, Store
 from classmodels.store.records import ShardReport, gallery_prefix, parse, plan_key, report_key, report_prefix
@@ -104,5 +103,3 @@ class Results:
                 shard = expected[entry.key]
                 found += [Failure(o.what, o.reason, shard) for o in report.failed if o.record not in there]
         return sorted(found, key=lambda one: one.shard)
-
-

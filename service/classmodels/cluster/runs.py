@@ -1,7 +1,7 @@
 """Which runs a cluster has, and which of them somebody means: by Job, digest, the job's name or its file."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classmodels.cluster.attempts import Attempt
@@ -48,44 +48,39 @@ def attempts(cluster: Cluster, run12: str) -> tuple[Attempt, ...]:
 
 @dataclass(frozen=True)
 class Meant:
-    """What somebody means. run: None where the cluster has none (any more); run12: None where only it would tell."""
+    """What somebody means. run and attempt: None where the cluster has none (any more)."""
 
+    run12: str
     run: Run | None
-    run12: str | None
     attempt: Attempt | None
 
 
-def meant(cluster: Cluster, text: str | None, plan_of: Callable[[str], str]) -> Meant:
-    """The run that `text` means: a Job's name, a run's digest, a job's name, a job file, or the only run there is.
+def is_file(text: str) -> bool:
+    """Whether somebody means a job file, and no run by its name."""
+    return _FILE.search(text) is not None
 
-    plan_of: the digest of a job file's plan. Raises InputError where it may be several, or none could be meant.
+
+def meant(cluster: Cluster, text: str | None) -> Meant:
+    """The run that `text` means: a Job's name, a run's digest, a job's name; the only run there is where it is None.
+
+    Raises InputError where it may be several, or where nothing tells which run that would be.
     """
-    if text is not None and _FILE.search(text):
-        run12 = plan_of(text)
-        return _of(attempts(cluster, run12), run12, None)
     digest = _RUN12.search(text) if text is not None else None
-    if text is not None and digest is not None:
-        return _of(attempts(cluster, digest[1]), digest[1], text)
+    if digest is not None:
+        some = attempts(cluster, digest[1])
+        named = next((one for one in some if one.name == text), some[-1] if some else None)
+        return Meant(digest[1], Run(some) if some else None, named)
     found = runs(cluster, {LABEL_JOB: labels(text, "")[LABEL_JOB]} if text is not None else None)
     if not found:
         there = runs(cluster) if text is not None else []
         what = f"RUN {text!r}: there is no such run" if text is not None else "there is no run"
         raise InputError(f"{what} in the namespace {cluster.namespace} at {cluster.server}{_choice(there)}")
     if len(found) > 1:
-        # A job that was submitted every night means its newest; several jobs mean nothing.
-        names = {run.latest.job_name for run in found}
         under_way = [run for run in found if run.latest.outcome is None]
-        if text is None and len(under_way) == 1:
-            found = under_way
-        elif text is None or len(names) > 1 or len(under_way) > 1:
+        if len(under_way) != 1:
             raise InputError(f"RUN: found {len(found)} runs, expected one of them by its name{_choice(found)}")
-    return Meant(found[0], found[0].run12, found[0].latest)
-
-
-def _of(some: Sequence[Attempt], run12: str, name: str | None) -> Meant:
-    """The attempt called `name`, else the latest one."""
-    named = next((one for one in some if one.name == name), None)
-    return Meant(Run(tuple(some)) if some else None, run12, named or (some[-1] if some else None))
+        found = under_way
+    return Meant(found[0].run12, found[0], found[0].latest)
 
 
 def _choice(some: Sequence[Run]) -> str:

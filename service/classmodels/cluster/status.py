@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from classmodels.cluster.attempts import Attempt, age, seconds_since
+from classmodels.cluster.attempts import EXIT_CODES, Attempt, age, seconds_since
 from classmodels.cluster.client import Cluster
 from classmodels.cluster.lines import Event, last_event, number
 from classmodels.cluster.objects import CONTAINER
@@ -84,6 +84,10 @@ class Status:
     def count(self, state: str) -> int:
         """How many shards are in that state."""
         return sum(shard.state == state for shard in self.shards)
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in EXIT_CODES
 
 
 @dataclass
@@ -253,8 +257,12 @@ def _seconds_left(
     """Until the run is done: what the workers say of their shares, and at their speed for those that wait."""
     if attempt.suspended or look is None or look.missing:
         return None
-    left = {shard.index: (shard.units or 0) - (shard.done or 0) for shard in shards if shard.state not in (DONE, FAILED)}
-    told = {shard.index: shard.seconds_left for shard in shards if shard.seconds_left is not None and shard.index in left}
+    left = {
+        shard.index: (shard.units or 0) - (shard.done or 0) for shard in shards if shard.state not in (DONE, FAILED)
+    }
+    told = {
+        shard.index: shard.seconds_left for shard in shards if shard.seconds_left is not None and shard.index in left
+    }
     speeds = [seconds / left[index] for index, seconds in told.items() if left[index] > 0]
     if speeds:
         each = sum(speeds) / len(speeds)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from classmodels.cluster.attempts import COMPLETE, REFUSED, Attempt, Outcome
-from classmodels.cluster.client import Cluster
 from classmodels.cluster.names import LABEL_ATTEMPT, LABEL_RUN, job_name
 from classmodels.cluster.objects import CONTAINER
-from classmodels.cluster.runs import Run
 from classmodels.cluster.submit import owners, start
+from classmodels.cluster.target import Target
 from classmodels.errors import ClusterError, InputError
 
 _GENERATED = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
@@ -27,11 +26,13 @@ class Cancelled:
     config_maps: list[str]
 
 
-def cancel(run12: str, some: tuple[Attempt, ...], cluster: Cluster) -> Cancelled:
+def cancel(target: Target) -> Cancelled:
     """Delete the attempts at a run, with their pods, and what they started from; done twice, there is nothing to do.
 
-    Workers get SIGTERM, and have their grace period to save what is under way.
+    Workers get SIGTERM, and have their grace period to save what is under way. Raises ClusterError.
     """
+    run12, cluster = target.run12, target.cluster
+    some = target.meant.run.attempts if target.meant.run else ()
     # The newest first: it is the one that works.
     jobs = [
         (attempt.name, attempt.outcome)
@@ -48,12 +49,14 @@ def cancel(run12: str, some: tuple[Attempt, ...], cluster: Cluster) -> Cancelled
     return Cancelled(run12, jobs, config_maps)
 
 
-def retry(run: Run, done: int | None, cluster: Cluster) -> tuple[Attempt, bool]:
+def retry(target: Target) -> tuple[Attempt, bool]:
     """Another attempt at a run that has ended without all its results; and whether it is new, or was cut off before.
 
-    done: how many of its units are in the store, if that is known. What is done is not done again. Raises InputError
-    where there is nothing to try again.
+    What is done is not done again. Raises InputError where there is nothing to try again.
     """
+    target.require_attempt()
+    cluster, run = target.cluster, target.meant.run
+    assert run is not None
     last = run.latest
     outcome = last.outcome
     if outcome is None:
@@ -65,7 +68,7 @@ def retry(run: Run, done: int | None, cluster: Cluster) -> tuple[Attempt, bool]:
             f"{last.name} was refused by its workers, and would be again: `classmodels status {last.name}` tells why;"
             f" mend that, then `classmodels cancel {run.run12}` and submit the job again: what is done stays"
         )
-    if outcome.kind == COMPLETE and (done is None or done >= last.units):
+    if outcome.kind == COMPLETE and not _lacks_units(target):
         raise InputError(f"{last.name} is complete: there is nothing to try again")
     job = again(last)
     try:
@@ -78,6 +81,13 @@ def retry(run: Run, done: int | None, cluster: Cluster) -> tuple[Attempt, bool]:
             raise
         created = found
     return start(Attempt(created), cluster), True
+
+
+def _lacks_units(target: Target) -> bool:
+    """Whether results are gone that were there: somebody has pruned them."""
+    results = target.results()
+    look = results.look(None) if results is not None else None
+    return look is not None and not look.missing and sum(look.done) < sum(look.units)
 
 
 def again(last: Attempt) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from classmodels.cluster.client import Cluster
 from classmodels.cluster.inputs import upload
 from classmodels.cluster.render import Rendered, render
 from classmodels.cluster.runs import attempts
-from classmodels.cluster.site import DEFAULTS, DEFAULTS_KEY, read_site
+from classmodels.cluster.site import DEFAULTS, read_defaults
 from classmodels.errors import ClusterError, InputError
 from classmodels.job.plan import Plan
 from classmodels.results.progress import Meter
-from classmodels.run.job import run_plan, write_plan
 from classmodels.s3 import S3Settings
 from classmodels.store import Store, open_store
 from classmodels.store.records import gallery_prefix
@@ -33,19 +32,28 @@ class Submitted:
     """What a submission came to. state: SUBMITTED; RESUMED, one that was cut off; ATTACHED, to what is there; DONE,
     the results are there already; TRIED, nothing was made.
 
-    attempt: the Job, None where there is none. notes: what is to be said about it.
+    gallery: where its page will be, and what `pull` brings. attempt: the Job, None where there is none. notes: what is
+    to be said about it.
     """
 
     state: str
     name: str
     run12: str
     namespace: str
+    job: str
     output: str
+    gallery: str
     units: int
     shards: int
     parallelism: int
     attempt: Attempt | None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """For programs."""
+        fields = ("state", "name", "run12", "namespace", "job", "output", "gallery", "units", "shards", "parallelism")
+        return {name: getattr(self, name) for name in fields} | {"notes": self.notes}
 
     @property
     def exit_code(self) -> int:
@@ -54,16 +62,15 @@ class Submitted:
         return EXIT_CODES[outcome.kind] if outcome else 0
 
 
-def site_defaults(cluster: Cluster) -> dict[str, Any]:
-    """The site's defaults, as its ConfigMap says them; none where there is no such."""
-    found = cluster.get("ConfigMap", DEFAULTS)
-    text = (found or {}).get("data", {}).get(DEFAULTS_KEY, "")
-    return read_site(text.encode(), f"ConfigMap {DEFAULTS}, {DEFAULTS_KEY}")
+def site_defaults(cluster: Cluster) -> list[dict[str, Any]]:
+    """The site's defaults, as its ConfigMap says them, the strongest last; none where there is no such."""
+    found = cluster.get("ConfigMap", DEFAULTS) or {}
+    return read_defaults(found.get("data") or {})
 
 
 def prepare(plan: Plan, output: str, cluster: Cluster | None) -> Rendered:
     """The run's objects, by the cluster's own defaults. Raises InputError for what cannot be submitted."""
-    site = site_defaults(cluster) | {"namespace": cluster.namespace} if cluster is not None else None
+    site = [*site_defaults(cluster), {"namespace": cluster.namespace}] if cluster is not None else []
     return render(plan, output, site, suspend=True)
 
 
@@ -74,7 +81,6 @@ def store_of(plan: Plan, output: str) -> Store:
 def upload_inputs(plan: Plan, rendered: Rendered, output: str, meter: Meter) -> Store:
     """Have the plan and the inputs in the bucket; what is there stays."""
     store = store_of(plan, output)
-    write_plan(run_plan(plan), store)
     upload(rendered.packed, store, plan.run12, meter)
     return store
 
@@ -87,33 +93,33 @@ def submit(plan: Plan, rendered: Rendered, output: str, cluster: Cluster, meter:
     store = upload_inputs(plan, rendered, output, meter)
     if _is_done(plan, store):
         note = "every unit is done already, and the page is there: nothing was submitted"
-        return _submitted(DONE, rendered, cluster, plan.run12, None, [note])
+        return _submitted(DONE, rendered, plan.run12, None, [note])
     _ensure_config_map(rendered.objects.config_map, plan.run12, cluster)
     try:
         job = cluster.create(rendered.objects.job)
     except ClusterError as error:
         # Somebody else was quicker, or our first try did arrive.
-        if error.reason != "AlreadyExists":
-            raise
-        there = attempts(cluster, plan.run12)
+        there = attempts(cluster, plan.run12) if error.reason == "AlreadyExists" else ()
         if not there:
             raise
         return _attach(there[-1], rendered, output, cluster)
     attempt = start(Attempt(job), cluster)
-    return _submitted(SUBMITTED, rendered, cluster, plan.run12, attempt, [])
+    return _submitted(SUBMITTED, rendered, plan.run12, attempt, [])
 
 
-def try_out(plan: Plan, rendered: Rendered, output: str, cluster: Cluster) -> Submitted:
-    """What `submit` would come to: the server checks everything, and nothing is made anywhere."""
+def try_out(plan: Plan, rendered: Rendered, output: str, cluster: Cluster | None) -> Submitted:
+    """What `submit` would come to: the server, if there is one, checks everything, and nothing is made anywhere."""
+    if cluster is None:
+        return _submitted(TRIED, rendered, plan.run12, None, [])
     there = attempts(cluster, plan.run12)
     if there:
         _check_output(there[-1], output, cluster)
         note = f"there is {there[-1].name} already: submitting again attaches to it"
-        return _submitted(TRIED, rendered, cluster, plan.run12, there[-1], [note, *_changed(there[-1], rendered)])
+        return _submitted(TRIED, rendered, plan.run12, there[-1], [note, *_changed(there[-1], rendered)])
     if cluster.get("ConfigMap", rendered.objects.config_map["metadata"]["name"]) is None:
         cluster.create(rendered.objects.config_map, dry_run=True)
     cluster.create(rendered.objects.job, dry_run=True)
-    return _submitted(TRIED, rendered, cluster, plan.run12, None, [])
+    return _submitted(TRIED, rendered, plan.run12, None, [])
 
 
 def start(attempt: Attempt, cluster: Cluster) -> Attempt:
@@ -152,9 +158,9 @@ def _attach(attempt: Attempt, rendered: Rendered, output: str, cluster: Cluster)
     notes = _changed(attempt, rendered)
     outcome = attempt.outcome
     if outcome is not None:
-        return _submitted(DONE if outcome.kind == COMPLETE else ATTACHED, rendered, cluster, attempt.run12, attempt, notes)
+        return _submitted(DONE if outcome.kind == COMPLETE else ATTACHED, rendered, attempt.run12, attempt, notes)
     state = RESUMED if attempt.suspended and not attempt.begun and attempt.queue is None else ATTACHED
-    return _submitted(state, rendered, cluster, attempt.run12, start(attempt, cluster), notes)
+    return _submitted(state, rendered, attempt.run12, start(attempt, cluster), notes)
 
 
 def _check_output(attempt: Attempt, output: str, cluster: Cluster) -> None:
@@ -178,10 +184,11 @@ def _changed(attempt: Attempt, rendered: Rendered) -> list[str]:
     found = [f"{name} {old or 'none'}, not {now or 'none'}" for name, (old, now) in pairs.items() if old != now]
     if not found:
         return []
-    return [
+    note = (
         f"the run that is there stays as it was submitted: {', '.join(found)}; to change that, end it with"
         f" `classmodels cancel {attempt.run12}` and submit again: what is done stays"
-    ]
+    )
+    return [note]
 
 
 def _is_done(plan: Plan, store: Store) -> bool:
@@ -217,16 +224,17 @@ def _ensure_config_map(config_map: dict[str, Any], run12: str, cluster: Cluster)
     )
 
 
-def _submitted(
-    state: str, rendered: Rendered, cluster: Cluster, run12: str, attempt: Attempt | None, notes: list[str]
-) -> Submitted:
+def _submitted(state: str, rendered: Rendered, run12: str, attempt: Attempt | None, notes: list[str]) -> Submitted:
     shown = attempt or Attempt(rendered.objects.job)
+    job = rendered.packed.plan.job
     return Submitted(
         state=state,
         name=shown.name,
         run12=run12,
-        namespace=cluster.namespace,
+        namespace=rendered.objects.job["metadata"]["namespace"],
         output=shown.output,
+        gallery=f"{shown.output.rstrip('/')}/{gallery_prefix(job, run12).rstrip('/')}",
+        job=job,
         units=shown.units,
         shards=shown.shards,
         parallelism=shown.parallelism,

@@ -20,7 +20,7 @@ def why_suspended(attempt: Attempt, cluster: Cluster) -> str:
     if attempt.queue is None:
         if not attempt.begun:
             return "it was never let start: its submission was cut off; submit it again, which goes on from there"
-        return f"somebody has suspended it; kubectl patch job {attempt.name} -p '{{\"spec\":{{\"suspend\":false}}}}'"
+        return f'somebody has suspended it; kubectl patch job {attempt.name} -p \'{{"spec":{{"suspend":false}}}}\''
     queue = f"Kueue has not admitted it yet, it waits in the queue {attempt.queue}"
     try:
         workload = _workload(attempt, cluster)
