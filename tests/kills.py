@@ -58,8 +58,15 @@ class Runs:
         at: kill it at its storage operation of this number, from 1 on; if that is a write, in the middle of it.
         after: kill it after so many seconds.
         """
+        command = ["run", str(job), "--output", output, "--state-interval", str(interval)]
+        return self.command(command, at=at, after=after, threads=threads)
+
+    def command(
+        self, command: list[str], *, at: int | None = None, after: float | None = None, threads: int = 1
+    ) -> Run:
+        """Any command; where it asks a cluster, what it asks counts as an operation too."""
         request = {
-            "command": ["run", str(job), "--output", output, "--state-interval", str(interval)],
+            "command": command,
             "at": at,
             "after": after,
             "environment": dict(os.environ) | {"OMP_NUM_THREADS": str(threads)},

@@ -79,7 +79,7 @@ def submit(
     from rich.console import Console
 
     from classmodels.cli.follow import watch_run
-    from classmodels.cluster.client import connect
+    from classmodels.cluster.connect import connect
     from classmodels.cluster.shown import submission
     from classmodels.cluster.site import NAMESPACE as DEFAULT
     from classmodels.cluster.submit import prepare, try_out, upload_inputs

@@ -35,7 +35,7 @@ def list_(source: str | None, context: str | None, namespace: str | None, as_jso
 def _list_runs(context: str | None, namespace: str | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
-    from classmodels.cluster.client import connect
+    from classmodels.cluster.connect import connect
     from classmodels.cluster.runs import runs
     from classmodels.cluster.shown import summaries, table
     from classmodels.cluster.site import NAMESPACE as DEFAULT

@@ -95,9 +95,9 @@ class Attempt:
         return str(next(named, self.name))
 
     @property
-    def active(self) -> int:
-        """How many pods it has that have not ended."""
-        return _whole(self._status.get("active"))
+    def ready(self) -> int:
+        """How many of its pods work."""
+        return _whole(self._status.get("ready"))
 
     @property
     def suspended(self) -> bool:

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from classmodels.cluster.attempts import Attempt, moment
@@ -16,6 +15,7 @@ from classmodels.cluster.client import Cluster
 from classmodels.cluster.lines import time_of
 from classmodels.cluster.objects import CONTAINER
 from classmodels.cluster.pods import LABEL_JOB_NAME, PENDING, Pod, read_pod
+from classmodels.cluster.results import Source, kept_logs
 from classmodels.cluster.target import Target
 from classmodels.errors import ClusterError, InputError
 from classmodels.store import Store
@@ -26,16 +26,6 @@ PATIENCE = 900.0
 """Seconds that an API server may be away meanwhile."""
 _AGE = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_KEY = re.compile(r"logs/(?P<job>[^/]+)/(?P<index>\d+)\.(?P<pod>[^/]+)\.jsonl$")
-
-
-@dataclass(frozen=True, order=True)
-class Source:
-    """A pod that says something, or has; of the Job `job`."""
-
-    index: int
-    job: str
-    pod: str
 
 
 Line = tuple[Source, str]
@@ -65,7 +55,7 @@ def told(target: Target, index: int | None, age: float | None, following: bool) 
 
 def kept(store: Store, run12: str, index: int | None, age: float | None) -> Iterator[Line]:
     """What workers have put into the store, worker by worker. Raises StoreError."""
-    for source, key in sorted(_kept(store, run12)):
+    for source, key in sorted(kept_logs(store, run12)):
         if index in (None, source.index):
             yield from ((source, line) for line in _lines(store, key, age))
 
@@ -74,7 +64,7 @@ def all_said(
     attempt: Attempt, cluster: Cluster, store: Store | None, index: int | None, age: float | None
 ) -> Iterator[Line]:
     """What all workers of an attempt have said so far, worker by worker. Raises ClusterError, StoreError."""
-    there = dict(_kept(store, attempt.run12)) if store else {}
+    there = dict(kept_logs(store, attempt.run12)) if store else {}
     pods = {Source(pod.index, attempt.name, pod.name): pod for pod in _pods(attempt, cluster, index)}
     gone = {source for source in there if source.job == attempt.name and index in (None, source.index)}
     for source in sorted(gone | set(pods)):
@@ -150,13 +140,6 @@ def _reader(source: Source, cluster: Cluster, age: float | None, lines: "queue.Q
 def _pods(attempt: Attempt, cluster: Cluster, index: int | None) -> list[Pod]:
     found = [read_pod(pod) for pod in cluster.list("Pod", {LABEL_JOB_NAME: attempt.name})]
     return [pod for pod in found if index in (None, pod.index)]
-
-
-def _kept(store: Store, run12: str) -> Iterator[tuple[Source, str]]:
-    """Whose logs the store has, each with its key."""
-    for key in store.list(f"runs/{run12}/logs/"):
-        if match := _KEY.search(key):
-            yield Source(int(match["index"]), match["job"], match["pod"]), key
 
 
 def _lines(store: Store, key: str, age: float | None) -> Iterator[str]:

@@ -3,7 +3,8 @@
 For many looks in a row: what is there stays there, so a model's units that are all done are not listed again.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,6 +12,7 @@ from classmodels.job.plan import part
 from classmodels.store import Entry, RunPlan, Store
 from classmodels.store.records import ShardReport, gallery_prefix, parse, plan_key, report_key, report_prefix
 
+_LOG = re.compile(r"logs/(?P<job>[^/]+)/(?P<index>\d{1,5})\.(?P<pod>[^/]+)\.jsonl$")
 SKEW = timedelta(seconds=10)
 """How much the clocks of the store and of the cluster may differ."""
 
@@ -28,15 +30,33 @@ class Failure:
 class Look:
     """What one look has found. done, units: by shard; fresh: units done since the attempt began.
 
-    page: where the gallery is, None before it is written. missing: the store knows nothing of the run.
+    pods: whose logs are there, of the Job that was asked for, with their index. page: where the gallery is, None before
+    it is written. missing: the store knows nothing of the run.
     """
 
     done: list[int] = field(default_factory=list)
     units: list[int] = field(default_factory=list)
     fresh: int = 0
     failures: list[Failure] = field(default_factory=list)
+    pods: dict[str, int] = field(default_factory=dict)
     page: str | None = None
     missing: bool = False
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """A pod that says something, or has; of the Job `job`."""
+
+    index: int
+    job: str
+    pod: str
+
+
+def kept_logs(store: Store, run12: str) -> Iterator[tuple[Source, str]]:
+    """Whose logs the store has, each with its key."""
+    for key in store.list(f"runs/{run12}/logs/"):
+        if match := _LOG.search(key):
+            yield Source(int(match["index"]), match["job"], match["pod"]), key
 
 
 class Results:
@@ -49,8 +69,8 @@ class Results:
         self._complete: set[str] = set()
         self._reports: dict[str, tuple[Entry, ShardReport | None]] = {}
 
-    def look(self, since: datetime | None) -> Look:
-        """since: when the attempt began whose failures and speed are wanted. Raises StoreError."""
+    def look(self, since: datetime | None = None, job: str | None = None) -> Look:
+        """since: when the attempt began whose failures and speed are wanted; job: its Job. Raises StoreError."""
         if self._plan is None:
             self._plan = parse(RunPlan, self.store.read(plan_key(self.run12)) or b"")
         if self._plan is None:
@@ -64,6 +84,8 @@ class Results:
         if since is not None:
             look.fresh = sum(there[record] >= since for record in self._plan.records if record in there)
         look.failures = self._failures(there, since)
+        if job is not None:
+            look.pods = {one.pod: one.index for one, _ in kept_logs(self.store, self.run12) if one.job == job}
         page = gallery_prefix(self._plan.job, self.run12) + "index.html"
         if sum(look.done) + len(look.failures) >= len(self._plan.records) and next(self.store.list(page), None):
             look.page = self.store.locate(page)

@@ -128,7 +128,7 @@ def run_state(run: Run) -> str:
         return last.outcome.kind
     if last.deleting:
         return DELETING
-    return SUSPENDED if last.suspended else RUNNING if last.active else PENDING
+    return SUSPENDED if last.suspended else RUNNING if last.ready else PENDING
 
 
 def submission(done: Submitted, where: Sequence[str]) -> list[str]:

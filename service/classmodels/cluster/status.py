@@ -19,7 +19,7 @@ from classmodels.cluster.waiting import why_no_pods, why_pending, why_suspended
 from classmodels.errors import ClusterError, StoreError
 
 WAITING, SUSPENDED, DELETING = "waiting", "suspended", "deleting"
-STUCK = 120.0
+STUCK = 60.0
 """Seconds beyond its grace after which a pod that should be gone is worth a word."""
 TAIL = 20
 READERS = 8
@@ -112,6 +112,9 @@ class Observer:
         pods = [read_pod(pod) for pod in self.cluster.list("Pod", {LABEL_JOB_NAME: attempt.name})]
         self._note_gone(pods)
         look = self._results(attempt, warnings, with_store)
+        if look is not None:
+            there = {pod.name for pod in pods}
+            self.gone |= {pod: index for pod, index in look.pods.items() if pod not in there}
         events = self._events(pods, warnings) if attempt.outcome is None else {}
         outcome = attempt.outcome
         shards = tuple(self._shard(index, attempt, pods, look, events) for index in range(attempt.shards))
@@ -136,7 +139,7 @@ class Observer:
             why=self._why(attempt, pods, now),
             endings=_endings(pods, len(self.gone)),
             score=_mean([number(event.get("score")) for event in events.values()]),
-            seconds_left=None if outcome else _seconds_left(attempt, shards, events, look, now),
+            seconds_left=None if outcome else _seconds_left(attempt, shards, look, now),
             seconds=seconds_since(started, until) if started else 0.0,
             age=seconds_since(attempt.created, now),
             deadline_left=_deadline(attempt, now) if outcome is None else None,
@@ -155,7 +158,7 @@ class Observer:
             return None
         if with_store:
             try:
-                self._look = self.results.look(attempt.created)
+                self._look = self.results.look(attempt.created, attempt.name)
             except StoreError as error:
                 warnings.append(f"the store cannot be read, so what is done may be more: {error}")
         return self._look
@@ -247,13 +250,11 @@ def _stuck(pods: Sequence[Pod], now: datetime) -> list[str]:
         + (f" on {pod.node}, which may be unreachable" if pod.node else "")
         + f"; its shard waits for it: if the node is gone, kubectl delete pod {pod.name} --force"
         for pod in pods
-        if pod.ends is not None and not pod.is_over and seconds_since(pod.ends, now) > STUCK - 60
+        if pod.ends is not None and not pod.is_over and seconds_since(pod.ends, now) > STUCK
     ]
 
 
-def _seconds_left(
-    attempt: Attempt, shards: Sequence[Shard], events: dict[str, Event], look: Look | None, now: datetime
-) -> float | None:
+def _seconds_left(attempt: Attempt, shards: Sequence[Shard], look: Look | None, now: datetime) -> float | None:
     """Until the run is done: what the workers say of their shares, and at their speed for those that wait."""
     if attempt.suspended or look is None or look.missing:
         return None
@@ -266,8 +267,8 @@ def _seconds_left(
     speeds = [seconds / left[index] for index, seconds in told.items() if left[index] > 0]
     if speeds:
         each = sum(speeds) / len(speeds)
-    elif look.fresh and attempt.started and any(shard.state == RUNNING for shard in shards):
-        each = seconds_since(attempt.started, now) * max(1, len(events)) / look.fresh
+    elif look.fresh and (running := sum(shard.state == RUNNING for shard in shards)):
+        each = seconds_since(attempt.started, now) * running / look.fresh
     else:
         return None
     work = [told.get(index, count * each) for index, count in left.items()]

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from classmodels.cluster.attempts import COMPLETE, REFUSED, Attempt, Outcome
-from classmodels.cluster.names import LABEL_ATTEMPT, LABEL_RUN, job_name
-from classmodels.cluster.objects import CONTAINER
+from classmodels.cluster.names import ANNOTATION_OUTPUT, ANNOTATION_UNITS, LABEL_ATTEMPT, LABEL_RUN, job_name
+from classmodels.cluster.objects import CONTAINER, MIN_PARALLELISM
 from classmodels.cluster.submit import owners, start
 from classmodels.cluster.target import Target
 from classmodels.errors import ClusterError, InputError
 
 _GENERATED = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
 """Labels that the server gives to a Job's pods, and lets nobody else choose."""
+_ANNOTATIONS = (ANNOTATION_OUTPUT, ANNOTATION_UNITS, MIN_PARALLELISM)
 JOB_NAME = "CLASSMODELS_JOB_NAME"
 """The variable by which a worker knows where its log goes."""
 
@@ -86,7 +87,7 @@ def retry(target: Target) -> tuple[Attempt, bool]:
 def _lacks_units(target: Target) -> bool:
     """Whether results are gone that were there: somebody has pruned them."""
     results = target.results()
-    look = results.look(None) if results is not None else None
+    look = results.look() if results is not None else None
     return look is not None and not look.missing and sum(look.done) < sum(look.units)
 
 
@@ -106,7 +107,9 @@ def again(last: Attempt) -> dict[str, Any]:
                 variable["value"] = name
     spec["suspend"] = True
     about: dict[str, Any] = {"name": name, "namespace": meta["namespace"]}
-    about |= {part: dict(meta.get(part) or {}) for part in ("labels", "annotations")}
+    about["labels"] = dict(meta["labels"])
+    # Not what others have added, such as kubectl's copy of the whole object.
+    about["annotations"] = {k: v for k, v in (meta.get("annotations") or {}).items() if k in _ANNOTATIONS}
     _relabel(about, number)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": spec}
 

@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 from classmodels.cluster.attempts import Attempt
-from classmodels.cluster.client import Cluster, connect
+from classmodels.cluster.client import Cluster
+from classmodels.cluster.connect import connect
 from classmodels.cluster.results import Failure, Results
 from classmodels.cluster.runs import Meant, is_file, meant
 from classmodels.cluster.site import NAMESPACE
@@ -123,6 +124,6 @@ def forgotten(target: Target) -> Forgotten:
     if results is None or target.output is None:
         target.require_attempt()
         raise AssertionError
-    look = results.look(None)
+    look = results.look()
     units, done = (None, None) if look.missing else (sum(look.units), sum(look.done))
     return Forgotten(target.run12, target.output, units, done, tuple(look.failures), look.page)
