@@ -108,6 +108,7 @@ def child(request: dict[str, Any], counters: Counters) -> None:
     trap.set(FolderStore)
     trap.set(S3Store)
     trap.set(Cluster, CALLS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the console script does
     os.fsync = trap.half_a_file(os.fsync)
     http.client.HTTPConnection.send = trap.half_a_request(http.client.HTTPConnection.send)  # type: ignore[method-assign]
     real = Ascent.step
@@ -144,7 +145,7 @@ def fork(request: dict[str, Any]) -> dict[str, Any]:
             ended, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
             if not ended and deadline is not None and time.monotonic() >= deadline:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, request["signal"])
                 deadline = None
             elif not ended:
                 time.sleep(0.001)
@@ -164,7 +165,8 @@ if __name__ == "__main__":
 
     import classmodels.cli
     import classmodels.run.job
-    import classmodels.store.s3  # noqa: F401
+    import classmodels.store.s3
+    import classmodels.worker  # noqa: F401
     from classmodels.gallery.page import _environment
 
     Image.init()

@@ -7,10 +7,11 @@ interpreter would take seconds. `tree` is what a run leaves, but for what differ
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,22 @@ class Runs:
         return self.command(command, at=at, after=after, threads=threads)
 
     def command(
-        self, command: list[str], *, at: int | None = None, after: float | None = None, threads: int = 1
+        self,
+        arguments: Sequence[str],
+        *,
+        at: int | None = None,
+        after: float | None = None,
+        with_signal: signal.Signals = signal.SIGKILL,
+        threads: int = 1,
+        **environment: str,
     ) -> Run:
-        """Any command; where it asks a cluster, what it asks counts as an operation too."""
+        """As `run`, with any command. with_signal: what it gets after `after` seconds."""
         request = {
-            "command": command,
+            "command": list(arguments),
             "at": at,
             "after": after,
-            "environment": dict(os.environ) | {"OMP_NUM_THREADS": str(threads)},
+            "signal": with_signal,
+            "environment": dict(os.environ) | {"OMP_NUM_THREADS": str(threads)} | environment,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -29,7 +29,7 @@ def controller(api: StandIn) -> Controller:
 
 @pytest.fixture
 def cluster_job(tmp_path: Path, write_job: Callable[..., Path], bucket_uri: str) -> Callable[..., Path]:
-    """`cluster_job(**changes)` writes a job of six units in three shards, two at a time, whose results go to a bucket."""
+    """`cluster_job(**changes)` writes a job of six units in three shards, two at a time, into a bucket."""
 
     def write(**changes: Any) -> Path:
         cluster = {"shards": 3, "parallelism": 2, "gpu": {"count": 0}} | changes.pop("cluster", {})
