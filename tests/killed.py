@@ -159,11 +159,15 @@ def fork(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     # All that a run imports and compiles, before the first fork; nothing is computed here, which could start threads.
+    import kubernetes.client
+    import kubernetes.config  # noqa: F401
     import numpy.random  # noqa: F401
     import safetensors.torch  # noqa: F401
     from PIL import Image
 
     import classmodels.cli
+    import classmodels.cluster.submit
+    import classmodels.cluster.target
     import classmodels.run.job
     import classmodels.store.s3
     import classmodels.worker  # noqa: F401
