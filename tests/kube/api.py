@@ -358,13 +358,13 @@ class StandIn:
             message = f'container "{query.get("container")}" in pod "{name}" is waiting to start: {why}'
             raise RefusedError(400, "BadRequest", message)
         since = datetime.now(UTC) - timedelta(seconds=int(query.get("sinceSeconds", 10**8)))
-        stamped = query.get("timestamps") == "true"
+        stamped = _is_true(query.get("timestamps"))
         lines = self.logs.setdefault(name, [])
 
         def shown(line: tuple[datetime, str]) -> str:
             return f"{line[0].isoformat().replace('+00:00', 'Z')} {line[1]}\n" if stamped else f"{line[1]}\n"
 
-        if query.get("follow") != "true":
+        if not _is_true(query.get("follow")):
             chosen = [shown(line) for line in lines if line[0] >= since]
             return "".join(chosen[-int(query["tailLines"]) :] if "tailLines" in query else chosen)
         return self._followed(namespace, name, lines, since, shown)
@@ -383,6 +383,11 @@ class StandIn:
             if over:
                 return
             time.sleep(0.02)
+
+
+def _is_true(value: str | None) -> bool:
+    """As the server reads a flag: Python writes it in upper case."""
+    return value is not None and value.lower() not in ("false", "0")
 
 
 def _selected(obj: Object, query: dict[str, str]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from classmodels.cli.shared import CONTEXT, JOB, JSON, NAMESPACE, OUTPUT, RUN, SET, load, print_json
+from classmodels.cli.shared import CONTEXT, JOB, JSON, NAMESPACE, OUTPUT, RUN, SET, load, place_options, print_json
 
 
 @click.command()
@@ -125,9 +125,9 @@ def submit(
     if as_json:
         print_json(done.summary)
     else:
-        click.echo("\n".join(submission(done, _where(context, namespace))))
+        click.echo("\n".join(submission(done, place_options(context, namespace))))
     if watching and done.attempt is not None and not dry_run:
-        sys.exit(watch_run(find(done.name, context, done.namespace, None), as_json, _where(context, namespace)))
+        sys.exit(watch_run(find(done.name, context, done.namespace, None), as_json, place_options(context, namespace)))
     sys.exit(done.exit_code)
 
 
@@ -150,7 +150,7 @@ def retry(run: str | None, output: str | None, context: str | None, namespace: s
     if as_json:
         print_json({"name": attempt.name, "run12": attempt.run12, "attempt": attempt.number, "new": is_new})
         return
-    at = f" {shlex.join(_where(context, namespace))}".rstrip()
+    at = f" {shlex.join(place_options(context, namespace))}".rstrip()
     click.echo(f"{'submitted' if is_new else 'submitted, which had been cut off:'} {attempt.name}")
     click.echo(f"  classmodels status {attempt.name}{at} --watch")
 
@@ -175,9 +175,3 @@ def cancel(run: str | None, context: str | None, namespace: str | None, as_json:
         print_json({"run12": done.run12, "jobs": [name for name, _ in done.jobs], "config_maps": done.config_maps})
     else:
         click.echo("\n".join(cancellation(done, target.output)))
-
-
-def _where(context: str | None, namespace: str | None) -> list[str]:
-    """The options by which the next command finds the same place."""
-    named = {"--context": context, "--namespace": namespace}
-    return [word for option, value in named.items() if value for word in (option, value)]

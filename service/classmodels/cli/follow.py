@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from classmodels.cli.shared import CONTEXT, JSON, NAMESPACE, OUTPUT, RUN, print_json
+from classmodels.cli.shared import CONTEXT, JSON, NAMESPACE, OUTPUT, RUN, place_options, print_json
 
 if TYPE_CHECKING:
     from classmodels.cluster.target import Target
@@ -43,7 +43,7 @@ def status(
             click.echo(str(found))
         sys.exit(found.exit_code if watching else 0)
     if watching:
-        sys.exit(watch_run(target, as_json))
+        sys.exit(watch_run(target, as_json, place_options(context, namespace)))
     seen = Observer(target.cluster, target.results()).look(target.attempt)
     if as_json:
         print_json(asdict(seen))
@@ -80,7 +80,7 @@ def logs(
     from classmodels.cluster.logs import told
     from classmodels.cluster.target import find
 
-    age = seconds(since) if since else None
+    age = None if since is None else seconds(since)
     said = False
     for source, line in told(find(run, context, namespace, output), index, age, following):
         said = True
@@ -100,7 +100,8 @@ def watch_run(target: "Target", as_json: bool, where: Sequence[str] = ()) -> int
         with screen(as_json, click.echo) as shown:
             code, last = watch(attempt, target.cluster, Observer(target.cluster, target.results()), shown)
     except KeyboardInterrupt:
-        click.echo(f"the run goes on: classmodels status {attempt.name} --watch, or classmodels cancel", err=True)
+        at = " ".join([attempt.name, *where])
+        click.echo(f"the run goes on: classmodels status {at} --watch, or classmodels cancel {at}", err=True)
         raise
     if not as_json:
         click.echo("\n".join(ended(attempt, last, where)))

@@ -22,6 +22,8 @@ from classmodels.store import Store
 
 EVERY = 3.0
 """Seconds between two looks for new pods, of a run whose logs are followed."""
+AGAIN = 1.0
+"""Seconds before a log is asked for again whose connection has ended before its pod did."""
 PATIENCE = 900.0
 """Seconds that an API server may be away meanwhile."""
 _AGE = re.compile(r"(\d{1,9})(s|m|h|d)")
@@ -130,6 +132,7 @@ def _reader(source: Source, cluster: Cluster, age: float | None, lines: "queue.Q
                 continue
             if pod is None or read_pod(pod).is_over:
                 return
+            time.sleep(AGAIN)
             behind = None if last is None else int((datetime.now(UTC) - last).total_seconds()) + 2
 
     thread = threading.Thread(target=read, name=f"log {source.pod}", daemon=True)
