@@ -46,6 +46,6 @@ COPY --from=build /opt/classmodels /opt/classmodels
 # Any user, known or not, and a read-only root: all that is written goes below HOME, or where TMPDIR says.
 ENV PATH=/opt/classmodels/bin:$PATH HOME=/tmp USER=classmodels PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-WORKDIR /work
+WORKDIR /tmp
 USER 65532:65532
 ENTRYPOINT ["classmodels"]

@@ -6,7 +6,7 @@ DEVELOPING := .venv/developing
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install gallery s3 test test-fallback soak lint bench gpu-check clean
+.PHONY: help install gallery s3 test test-fallback soak lint image image-check bench gpu-check clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,7 @@ $(INSTALLED): constraints.txt pyproject.toml setup.py Makefile $(wildcard csrc/*
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip setuptools wheel ninja pybind11
 	$(PIP) install --constraint constraints.txt numpy torch
-	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[examples]'
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[cluster,examples]'
 	@touch $@
 
 $(DEVELOPING): $(INSTALLED)
@@ -46,6 +46,13 @@ lint: $(DEVELOPING) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+image: ## the container image, with docker, podman or buildah; FLAGS='--build-arg BASE=...' go to the builder
+	bash tools/image.sh '$(TAG)' $(FLAGS)
+
+image-check: $(DEVELOPING) ## build the image on a Debian root file system and use it as a cluster would (needs buildah)
+	$(BIN)/python -m pytest -m image tests/image
 
 bench: $(DEVELOPING) ## time the fused step on this machine and renew benchmarks/README.md
 	$(BIN)/python benchmarks/step.py

@@ -42,10 +42,10 @@ def render(job: str, overrides: Sequence[str], output: str | None, as_json: bool
         click.echo(to_yaml(*objects), nl=False)
     for violation in rendered.violations:
         click.echo(f"restricted Pod Security would refuse the pods: {violation}", err=True)
-    if files := rendered.packed.files:
+    if rendered.packed.files:
         click.echo(
-            f"the job has {len(files)} files with it, {sum(size for *_, size in files) / 1e6:.1f} MB, which its workers"
-            f" look for at its output: classmodels submit {shlex.quote(job)} --upload-only puts them there",
+            f"the job has local inputs, {rendered.packed}, which its workers look for at its output:"
+            f" classmodels submit {shlex.quote(job)} --upload-only puts them there",
             err=True,
         )
 

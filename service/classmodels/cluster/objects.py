@@ -22,7 +22,6 @@ SCRATCH = "/tmp"
 SHM = "1Gi"
 GRACE = 30
 RETRIES_PER_SHARD = 3
-LARGEST_CONFIG_MAP = 2**20
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 MIN_PARALLELISM = "kueue.x-k8s.io/job-min-parallelism"
@@ -65,25 +64,18 @@ def run_objects(
 ) -> RunObjects:
     """The objects of the job called `name`, whose plan of `units` units is `run12`.
 
-    Under Kueue the Job is always suspended, and Kueue alone lets it start. Raises InputError for what Kubernetes
-    would not take.
+    Under Kueue the Job is always suspended, and Kueue alone lets it start. Raises InputError for a pod_template that
+    breaks the Job.
     """
     own = {"name": job_name(name, run12, attempt), "namespace": settings.namespace}
     marks = labels(name, run12, attempt)
     annotations = {ANNOTATION_OUTPUT: output, ANNOTATION_UNITS: str(units)}
-    data = {"job.yaml": job_yaml, "inputs.json": inputs_json}
-    size = sum(len(key) + len(value.encode()) for key, value in data.items())
-    if size > LARGEST_CONFIG_MAP:
-        raise InputError(
-            f"the job and its list of inputs have {size} bytes, expected at most {LARGEST_CONFIG_MAP}, which is what"
-            " a ConfigMap may hold; pack the folder of code as a wheel, or split the job"
-        )
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": own | {"labels": marks, "annotations": annotations},
         "immutable": True,
-        "data": data,
+        "data": {"job.yaml": job_yaml, "inputs.json": inputs_json},
     }
     shards = shards_of(settings, units)
     job: dict[str, Any] = {
@@ -104,7 +96,9 @@ def run_objects(
     }
     if settings.queue is not None:
         job["metadata"]["labels"][QUEUE] = settings.queue
-        job["metadata"]["annotations"][MIN_PARALLELISM] = "1"
+        # Fewer pods at once than asked for will do. Kueue refuses the annotation where there can be no fewer.
+        if job["spec"]["parallelism"] > 1:
+            job["metadata"]["annotations"][MIN_PARALLELISM] = "1"
     return RunObjects(config_map, job)
 
 

@@ -10,7 +10,7 @@ from classmodels.cluster.security import violations
 from classmodels.cluster.site import settings
 from classmodels.errors import InputError
 from classmodels.job.plan import Plan
-from classmodels.s3 import parse_uri
+from classmodels.store import open_store
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ def render(
     plan: Plan, output: str, site: Sequence[Mapping[str, Any]] = (), attempt: int = 0, suspend: bool = False
 ) -> Rendered:
     """The objects of the run of `plan` with its results at `output`. Raises InputError where that is no bucket."""
-    if "://" not in output:
+    if not output.startswith("s3://"):
         raise InputError(
-            f"output: found the folder {output!r}, which is on one machine; expected a bucket, which every pod can"
-            " reach: --output s3://bucket/prefix"
+            f"output: found {output!r}, which is on this machine alone; expected a bucket, which every pod can reach:"
+            " --output s3://bucket/prefix"
         )
-    parse_uri(output)
+    output = open_store(output).uri
     job = plan.job.job
     packed = pack(plan, output)
     objects = run_objects(

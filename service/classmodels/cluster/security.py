@@ -1,7 +1,7 @@
 """What in a pod template violates the restricted Pod Security Standard, told before a cluster refuses its pods.
 
-https://kubernetes.io/docs/concepts/security/pod-security-standards: restricted is all of baseline and more. Windows
-pods are not meant: a worker runs on Linux.
+https://kubernetes.io/docs/concepts/security/pod-security-standards: restricted is all of baseline and more. What
+Windows pods are let off is not: a worker runs on Linux.
 """
 
 from collections.abc import Iterator
@@ -55,11 +55,17 @@ def _pod(metadata: dict[str, Any], spec: dict[str, Any]) -> Iterator[str]:
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(field):
             yield f"spec.{field}: found true, expected false"
+    if (spec.get("securityContext") or {}).get("runAsNonRoot") is False:
+        yield "spec.securityContext.runAsNonRoot: found false, expected true"
     for volume in spec.get("volumes") or []:
         for kind in set(volume) - {"name", *VOLUMES}:
             yield f"spec.volumes.{volume.get('name')}: found {kind}, expected one of {', '.join(VOLUMES)}"
     for name, profile in (metadata.get("annotations") or {}).items():
-        if name.startswith(APPARMOR) and profile != "runtime/default" and not profile.startswith("localhost/"):
+        if (
+            name.startswith(APPARMOR)
+            and profile not in ("", "runtime/default")
+            and not profile.startswith("localhost/")
+        ):
             yield f"metadata.annotations.{name}: found {profile!r}, expected runtime/default or localhost/..."
 
 
@@ -99,6 +105,8 @@ def _context(context: dict[str, Any], at: str) -> Iterator[str]:
     """What a pod's and a container's security context have in common, and must not say."""
     if context.get("runAsUser") == 0:
         yield f"{at}.runAsUser: found 0, expected any other user, or none"
+    if (context.get("windowsOptions") or {}).get("hostProcess"):
+        yield f"{at}.windowsOptions.hostProcess: found true, expected false"
     profile = context.get("seccompProfile") or {}
     if profile and profile.get("type") not in SECCOMP:
         yield f"{at}.seccompProfile.type: found {profile.get('type')}, expected {' or '.join(SECCOMP)}"
@@ -118,7 +126,8 @@ def _context(context: dict[str, Any], at: str) -> Iterator[str]:
 
 def _inherited(context: dict[str, Any], pod: dict[str, Any], at: str) -> Iterator[str]:
     """What a container must say where its pod does not, and must not take back where it does."""
-    if context.get("runAsNonRoot", pod.get("runAsNonRoot")) is not True:
+    own, said = context.get("runAsNonRoot"), pod.get("runAsNonRoot")
+    if own is False or (own is None and said is None):
         yield f"{at}.runAsNonRoot: expected true, here or in spec.securityContext"
     if not (context.get("seccompProfile") or pod.get("seccompProfile")):
         yield f"{at}.seccompProfile.type: expected {' or '.join(SECCOMP)}, here or in spec.securityContext"
