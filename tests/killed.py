@@ -20,6 +20,8 @@ from typing import Any
 
 OPERATIONS = ("write", "read", "entries", "delete")
 """What is counted as a storage operation; `list` is made of `entries`."""
+CALLS = ("get", "list", "create", "patch", "delete")
+"""What is counted beside that, where a cluster is asked."""
 BATCH = 2
 
 
@@ -31,9 +33,9 @@ class Trap:
         self._lock = threading.Lock()
         self._armed = threading.local()
 
-    def set(self, store: type) -> None:
-        for name in OPERATIONS:
-            setattr(store, name, self._hooked(name, getattr(store, name)))
+    def set(self, kind: type, operations: tuple[str, ...] = OPERATIONS) -> None:
+        for name in operations:
+            setattr(kind, name, self._hooked(name, getattr(kind, name)))
 
     def _hooked(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def act(store: Any, *arguments: Any) -> Any:
@@ -94,6 +96,7 @@ class Counters:
 def child(request: dict[str, Any], counters: Counters) -> None:
     from classmodels import cli
     from classmodels.ascent.loop import Ascent
+    from classmodels.cluster.client import Cluster
     from classmodels.run import numerics
     from classmodels.store.folder import FolderStore
     from classmodels.store.s3 import S3Store
@@ -104,6 +107,7 @@ def child(request: dict[str, Any], counters: Counters) -> None:
     trap = Trap(request["at"], lambda: counters.add(0))
     trap.set(FolderStore)
     trap.set(S3Store)
+    trap.set(Cluster, CALLS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the console script does
     os.fsync = trap.half_a_file(os.fsync)
     http.client.HTTPConnection.send = trap.half_a_request(http.client.HTTPConnection.send)  # type: ignore[method-assign]
@@ -157,11 +161,15 @@ def fork(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     # All that a run imports and compiles, before the first fork; nothing is computed here, which could start threads.
+    import kubernetes.client
+    import kubernetes.config  # noqa: F401
     import numpy.random  # noqa: F401
     import safetensors.torch  # noqa: F401
     from PIL import Image
 
     import classmodels.cli
+    import classmodels.cluster.submit
+    import classmodels.cluster.target
     import classmodels.run.job
     import classmodels.store.s3
     import classmodels.worker  # noqa: F401

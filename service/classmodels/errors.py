@@ -50,3 +50,25 @@ class StoreError(ClassmodelsError):
 
 class DamagedError(StoreError):
     """One object's bytes are not those that were written, however often they are asked for; others may well be."""
+
+
+class ClusterError(ClassmodelsError):
+    """The cluster cannot be reached, or does not do what it is asked (exit code 4).
+
+    passing: as with `StoreError`. status: the HTTP status of its answer, 0 where there was none; reason: what
+    Kubernetes calls it, such as AlreadyExists. retry_after: seconds that the server asks to be left alone.
+    """
+
+    exit_code = 4
+
+    def __init__(
+        self, message: str, *, passing: bool = False, status: int = 0, reason: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.passing, self.status, self.reason, self.retry_after = passing, status, reason, retry_after
+
+
+class UnacceptableError(ClusterError):
+    """The API server does not accept an object as the job and the site's defaults have it (exit code 2)."""
+
+    exit_code = 2

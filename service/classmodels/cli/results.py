@@ -5,24 +5,49 @@ from collections.abc import Sequence
 
 import click
 
-from classmodels.cli.shared import JSON, ONLY, SOURCE, print_json
+from classmodels.cli.shared import CONTEXT, JSON, NAMESPACE, ONLY, SOURCE, print_json
 
 
 @click.command("list")
-@SOURCE
+@click.argument("source", metavar="[SRC]", required=False)
+@CONTEXT
+@NAMESPACE
 @JSON
-def list_(source: str, as_json: bool) -> None:
-    """What galleries and units SRC holds, a folder or s3://bucket/prefix."""
+def list_(source: str | None, context: str | None, namespace: str | None, as_json: bool) -> None:
+    """What galleries and units SRC holds, a folder or s3://bucket/prefix; without SRC the runs on the cluster."""
     from dataclasses import asdict
 
     from classmodels.results.holdings import holdings, lines
     from classmodels.results.place import open_place
 
+    if source is None:
+        _list_runs(context, namespace, as_json)
+        return
+    if context or namespace:
+        raise click.UsageError("--context and --namespace go with a list of runs, which is one without SRC")
     found = holdings(open_place(source))
     if as_json:
         print_json(asdict(found))
     else:
         click.echo("\n".join(lines(found)))
+
+
+def _list_runs(context: str | None, namespace: str | None, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    from classmodels.cluster.connect import connect
+    from classmodels.cluster.runs import runs
+    from classmodels.cluster.shown import summaries, table
+    from classmodels.cluster.site import NAMESPACE as DEFAULT
+
+    cluster = connect(context, namespace, DEFAULT)
+    found = runs(cluster)
+    if as_json:
+        print_json({"namespace": cluster.namespace, "runs": summaries(found)})
+    elif found:
+        click.echo("\n".join(table(found, datetime.now(UTC))))
+    else:
+        click.echo(f"no runs in the namespace {cluster.namespace} at {cluster.server}")
 
 
 @click.command()

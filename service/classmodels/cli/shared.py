@@ -38,6 +38,9 @@ STATE_INTERVAL = click.option(
     metavar="SECONDS",
     help="How often the batch under way is saved, so that a killed run goes on from there.",
 )
+RUN = click.argument("run", metavar="[RUN]", required=False)
+CONTEXT = click.option("--context", metavar="NAME", help="Of the kube config, instead of its current one.")
+NAMESPACE = click.option("--namespace", "-n", metavar="NAME", help="Instead of the job's, or the context's.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -63,6 +66,12 @@ def report_failures(failures: Sequence[Any], shown: int = 20) -> None:
     for reason, what in list(by_reason.items())[:shown]:
         others = f" and {len(what) - 1} more" if len(what) > 1 else ""
         click.echo(f"failed: {what[0]}{others}: {reason}", err=True)
+
+
+def place_options(context: str | None, namespace: str | None) -> list[str]:
+    """The options by which the next command finds the same place on the same cluster."""
+    named = {"--context": context, "--namespace": namespace}
+    return [word for option, value in named.items() if value for word in (option, value)]
 
 
 def print_json(value: Any) -> None:

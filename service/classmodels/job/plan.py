@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import TypeVar
 
 from classmodels.errors import InputError
 from classmodels.job.check import CheckedJob
@@ -12,6 +13,8 @@ from classmodels.job.recipes import NamedRecipe
 from classmodels.models.resolve import ResolvedModel
 from classmodels.store.only import Only
 from classmodels.store.records import record_name, unit_prefix
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ class Plan:
 
     def shard(self, index: int, shards: int) -> tuple[Unit, ...]:
         """The units of one completion index: `shards` contiguous parts of nearly equal size."""
-        count = len(self.units)
-        return self.units[count * index // shards : count * (index + 1) // shards]
+        return part(self.units, index, shards)
+
+
+def part(items: tuple[T, ...], index: int, shards: int) -> tuple[T, ...]:
+    """What of a plan's units, or their records, belongs to one completion index."""
+    count = len(items)
+    return items[count * index // shards : count * (index + 1) // shards]
 
 
 def expand_plan(job: CheckedJob) -> Plan:
