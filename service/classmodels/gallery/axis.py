@@ -53,12 +53,8 @@ def _between(value: float, low: float, high: float) -> float:
 
 def ticks(low: int, high: int) -> list[int]:
     """Round values between low and high, 1, 2 or 5 times a power of ten apart, at most TICKS + 1 of them."""
-    step = next(
-        factor * 10**power
-        for power in range(20)
-        for factor in (1, 2, 5)
-        if (high - low) / (factor * 10**power) <= TICKS
-    )
+    steps = (factor * 10**power for power in range(20) for factor in (1, 2, 5))
+    step = next(one for one in steps if (high - low) / one <= TICKS)
     return list(range(-(-low // step) * step, high + 1, step))
 
 

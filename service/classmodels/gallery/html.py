@@ -19,11 +19,11 @@ BESIDE = "'self' file: data:"
 """Pictures that lie beside the page, on a disk or a web server."""
 
 
-def render(template: str, styles: Sequence[str], scripts: Sequence[str], sources: str = BESIDE, **values: Any) -> str:
-    """The page of `template` with these assets of `templates/`. sources: where its pictures may come from."""
+def render(template: str, styles: Sequence[str], scripts: Sequence[str], pictures: str = BESIDE, **values: Any) -> str:
+    """The page of `template` with these assets of `templates/`. pictures: where they may come from."""
     style, script = ("".join(map(_asset, names)) for names in (styles, scripts))
     policy = (
-        f"default-src 'none'; img-src {sources}; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; img-src {pictures}; base-uri 'none'; form-action 'none'; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     page = _environment().get_template(template)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from classmodels.gallery.compare_page import json_bytes, render_comparison
@@ -152,15 +153,14 @@ class _Night:
     def _outdated(self, source: str, written: Mapping[str, str]) -> list[str]:
         """Pages of a timeline that had more of them."""
         top = timeline_prefix(self.job, source)
-        return [
-            k for k in self.present if k.startswith(top) and k.endswith(".html") and k.removeprefix(top) not in written
-        ]
+        pages = [key for key in self.present if key.startswith(top) and key.endswith(".html")]
+        return [key for key in pages if key.removeprefix(top) not in written]
 
     def _pairs(self, source: str, recipe: str, ordered: list[Done], entries: dict[str, list[Done]]) -> list[_Pair]:
         """Each checkpoint that is still there with the one before; made alike, where that can be had."""
         there = [one for one in ordered if one.run12 in self.galleries]
         pairs = []
-        for older, newer in zip(there, there[1:], strict=False):
+        for older, newer in pairwise(there):
             mine, theirs = entries[older.model12], entries[newer.model12]
             alike = {_made(one) for one in mine} & {_made(one) for one in theirs}
             prefix = compare_prefix(self.job, source, older.model12, newer.model12, recipe)
