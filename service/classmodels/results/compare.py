@@ -5,6 +5,7 @@ units of another seed, where one of the two stores has some.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,7 @@ from classmodels.results.progress import Meter
 from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry, Record, RunPlan, Store
 from classmodels.store.believed import record_of, unit_key
-from classmodels.store.records import JudgeEntry, parse
+from classmodels.store.records import JudgeEntry, parse, verdict_prefix
 
 THREADS = 16
 Found = dict[str, Any]
@@ -37,6 +38,7 @@ def compare(a: Place, b: Place, output: Store, meter: Meter) -> list[Found]:
     found = []
     for older, newer in pairs:
         folder = f"{older.model}-{older.recipe}/" if len(pairs) > 1 else ""
+        older, newer = (_with_judge(side, older) for side in (older, newer))
         noise = [*_other_seeds(older, newer), *_other_seeds(newer, older)]
         older, newer = _named(older, newer)
         compared = compare_sides(older, newer, noise)
@@ -88,7 +90,32 @@ def _judges_of(store: Store, keys: set[str]) -> tuple[JudgeEntry, ...]:
     return tuple(judges.values())
 
 
+def _with_judge(side: Side, judge: Side) -> Side:
+    """`side` with the verdicts that the model of `judge` gave on it outside of any run, as neighbours do in nights."""
+    mine = verdict_prefix(judge.model, judge.model12)
+    folders = {key.removeprefix("units/").rpartition("/")[0] + "/" for key in side.records}
+    ways = {
+        key.split(".")[-2]
+        for folder in sorted(folders)
+        for key in side.store.list(mine + folder)
+        if key.count(".") == 3
+    }
+    known = {entry.judge12 for entry in side.judges}
+    more = [
+        JudgeEntry(name=judge.model, model12=judge.model12, judge12=way, family="")
+        for way in sorted(ways - known)
+        if re.fullmatch("[0-9a-f]{12}", way)
+    ]
+    return replace(side, judges=(*side.judges, *more))
+
+
 def _pairs(mine: Sequence[Side], theirs: Sequence[Side], a: Place, b: Place) -> list[tuple[Side, Side]]:
+    for sides, place in ((mine, a), (theirs, b)):
+        if len({(side.model, side.recipe) for side in sides}) < len(sides):
+            raise InputError(
+                f"{place}: found several checkpoints of one name, {_listed(sides)}: expected those of one, such as"
+                f" units/{sides[0].model}@{sides[0].model12}/{sides[0].recipe}@{sides[0].recipe12}"
+            )
     if len(mine) == len(theirs) == 1:
         pairs = [(mine[0], theirs[0])]
     else:
