@@ -45,6 +45,7 @@ def compare_view(compared: Compared, link: Link, older_page: str | None, newer_p
         },
         "quantile": QUANTILE,
         "floors": {name: {"value": number(floor.value, 4), "pairs": floor.count} for name, floor in _floors(compared)},
+        "in_space": compared.in_space,
         "typical_score": number(median(scores), 4) if scores else None,
         "marks": _marks(compared, both),
         "classes": [_class(change, compared, link) for change in found],
@@ -58,7 +59,9 @@ def changed_only(view: dict[str, Any]) -> dict[str, Any]:
         for entry in view["classes"]
         if entry["changed"]
     ]
-    return {name: view[name] for name in ("version", "kind", "counts", "floors", "typical_score", "marks")} | {
+    return {
+        name: view[name] for name in ("version", "kind", "counts", "floors", "in_space", "typical_score", "marks")
+    } | {
         "changed": sorted(entry["index"] for entry in view["classes"] if entry["changed"]),
         "top": top[:20],
     }
