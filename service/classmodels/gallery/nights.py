@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -276,7 +276,7 @@ class _Night:
             row = parse(Row, self.store.read(key) or b"")
             if row is not None and (row.model12, row.recipe12) == (done.model12, done.recipe12):
                 return row
-        row = row_of(self._side(done, names, []))
+        row = row_of(replace(self._side(done, names, []), judges=()))
         self.put(key, (row.model_dump_json() + "\n").encode())
         return row
 

@@ -1,6 +1,6 @@
 """A row of a timeline: what one checkpoint contributes to it, every class's image and score, as one small object.
 
-Made from the records and verdicts of the checkpoint's units when it is first shown, and kept beside the timeline: so a
+Made from the records of the checkpoint's units when it is first shown, and kept beside the timeline: so a
 night that adds one checkpoint reads that one's records, and of the others a row each. Deleted, rows are made again.
 """
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from classmodels.gallery.plain import number, text
-from classmodels.gallery.sides import Side, rank_of
+from classmodels.gallery.sides import Side
 from classmodels.store.records import Digest12, Stored
 
 _Name = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*\.png$", max_length=255)]
@@ -17,8 +17,7 @@ _Number = Annotated[float, Field(gt=-3.5e38, lt=3.5e38)]
 
 
 class Point(NamedTuple):
-    """One class at one checkpoint. file: the image's name in the folder of the units. seen: by how many judges other
-    than the network itself it is ranked first, of `judges` that know the class."""
+    """One class at one checkpoint. file: the image's name in the folder of the units."""
 
     class_index: Annotated[int, Field(ge=0, lt=10**12)]
     label: Annotated[str, Field(max_length=400)]
@@ -28,8 +27,6 @@ class Point(NamedTuple):
     logit: _Number | None
     probability: Annotated[float, Field(ge=0, le=1)] | None
     rank: Annotated[int, Field(ge=1, lt=10**12)]
-    seen: int
-    judges: int
 
 
 class Row(Stored):
@@ -42,12 +39,11 @@ class Row(Stored):
 
 
 def row_of(side: Side) -> Row:
-    """The row of a side, from its records and verdicts. Raises StoreError."""
+    """The row of a side, from its records. Raises StoreError."""
     points = []
     for index, unit in sorted(side.units().items()):
         if (record := unit.record) is None:
             continue
-        ranks = [rank for judged in unit.judged if judged.held_out and (rank := rank_of(judged)) is not None]
         points.append(
             Point(
                 index,
@@ -58,8 +54,6 @@ def row_of(side: Side) -> Row:
                 number(record.outcome.logit, 4),
                 number(record.outcome.probability, 4),
                 record.outcome.rank,
-                sum(rank == 1 for rank in ranks),
-                len(ranks),
             )
         )
     return Row(model12=side.model12, recipe12=side.recipe12, points=tuple(points))

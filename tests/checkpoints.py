@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +130,10 @@ class Checkpoints:
     def picture(self, step: int, seed: int, index: int) -> NDArray[np.uint8]:
         """The image, uint8 [side, side, 3]."""
 
-        def waves(*key: int) -> NDArray[np.float64]:
-            coarse = np.random.default_rng(list(key)).normal(size=(6, 6, 3))
-            image = [
-                np.asarray(Image.fromarray(coarse[..., c].astype(np.float32)).resize((self.side, self.side), 3))
-                for c in range(3)
-            ]
-            return np.stack(image, axis=-1).astype(np.float64)
-
-        values = 0.5 + 0.16 * waves(7, index) + self.drift * np.log(step) * 0.1 * waves(8, index)
-        values += self.noise * waves(9, step, seed, index)
+        values = (
+            0.5 + 0.16 * _waves(self.side, 7, index) + self.drift * np.log(step) * 0.1 * _waves(self.side, 8, index)
+        )
+        values += self.noise * _waves(self.side, 9, step, seed, index)
         if index in self.planted and step >= self.planted[index]:
             block = self.side // 4
             values[-block:, -block:] = (1.0, 0.95, 0.1)
@@ -222,6 +217,14 @@ class Checkpoints:
         )
 
 
+@cache
+def _waves(side: int, *key: int) -> NDArray[np.float64]:
+    """Smooth noise that the key alone decides, float64 [side, side, 3]."""
+    coarse = np.random.default_rng(list(key)).normal(size=(6, 6, 3)).astype(np.float32)
+    image = [np.asarray(Image.fromarray(coarse[..., c]).resize((side, side), 3), np.float64) for c in range(3)]
+    return np.stack(image, axis=-1)
+
+
 def key_of(done: Done) -> str:
     """Where the index has an entry."""
     return done_key(done.job, checkpoint_digest(done.source_id), done.wanted12, done.algorithm)
@@ -242,8 +245,12 @@ def _features(model12: str, pixels: NDArray[np.uint8]) -> Features:
     side = pixels.shape[0]
     small = np.asarray(Image.fromarray(pixels).resize((8, 8), Image.Resampling.BOX), np.float64).ravel() / 255 - 0.5
     assert side >= 8
-    weights = np.random.default_rng(int(model12, 16)).normal(size=(32, small.size))
-    values = weights @ small
+    values = _weights(model12) @ small
     scale = float(np.abs(values).max())
     packed = base64.b64encode((values / scale).astype("<f2").tobytes()).decode()
     return Features(layer="fc", scale=scale, values=packed)
+
+
+@cache
+def _weights(model12: str) -> NDArray[np.float64]:
+    return np.random.default_rng(int(model12, 16)).normal(size=(32, 192))
