@@ -40,20 +40,24 @@ class Judge:
     """A member of the panel.
 
     map: from the ascended models' labels to its own, where they differ. unlike: the lists of labels of ascended
-    models that are not the judge's own list, so that classes are matched label by label.
+    models that are not the judge's own list, so that classes are matched label by label. features: whether its verdicts
+    carry what it sees before it decides.
     """
 
     model: ResolvedModel
     map: dict[str, str | int]
     unlike: tuple[tuple[str, ...], ...] = ()
+    features: bool = False
 
     @property
     def judge12(self) -> str:
         """The judge's model12 where classes are matched by index; else a digest of that and of all that the match is
-        made from: where a label or the map is mended, the verdicts are given anew."""
+        made from: where a label or the map is mended, the verdicts are given anew. So they are where features are
+        asked for."""
+        asked = ["features"] if self.features else []
         if not self.map and not self.unlike:
-            return self.model.model12
-        return digest12([self.model.model12, self.map, self.model.labels, self.unlike])
+            return digest12([self.model.model12, *asked]) if asked else self.model.model12
+        return digest12([self.model.model12, self.map, self.model.labels, self.unlike, *asked])
 
 
 @dataclass(frozen=True)
@@ -353,11 +357,10 @@ class _Check:
         by_name = {model.spec.name: model for model in models}
         ascended = [model for model in models if model.spec.role == "ascend" and model.labels is not None]
 
-        def judge(model: ResolvedModel, mapping: dict[str, str | int]) -> Judge:
+        def judge(model: ResolvedModel, mapping: dict[str, str | int], features: bool = False) -> Judge:
             others = [other for other in ascended if other.model12 != model.model12]
-            return Judge(
-                model, mapping, tuple({o.labels: None for o in others if o.labels and o.labels != model.labels})
-            )
+            unlike = tuple({o.labels: None for o in others if o.labels and o.labels != model.labels})
+            return Judge(model, mapping, unlike, features)
 
         if panel == "all":
             # A stored picture has one channel or three: a network of others cannot be shown it.
@@ -372,7 +375,7 @@ class _Check:
                 continue
             if valid.model in by_name:
                 names[index] = valid.model
-                judges.append(judge(by_name[valid.model], valid.map))
+                judges.append(judge(by_name[valid.model], valid.map, valid.features))
                 if by_name[valid.model].input.channels not in (1, 3):
                     channels = by_name[valid.model].input.channels
                     message = f"judge {valid.model} takes {channels} channels, expected 1 or 3: it is shown a picture"
