@@ -5,17 +5,24 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
-from classmodels.s3 import S3Settings
 from classmodels.store import Store, open_store
 from classmodels.store.nights import Done, Listing, nights_prefix
 from classmodels.store.records import parse
+from kills import tree
 
 JOB = "every-night"
+
+
+@cache
+def _opened(uri: str) -> Store:
+    """A client of S3 takes a third of a second to make."""
+    return open_store(uri)
 
 
 @dataclass
@@ -30,7 +37,7 @@ class Nights:
 
     def save(self, name: str, seed: int = 2, *, old: float = 3600, data: bytes | None = None) -> str:
         """Leave a checkpoint (weights drawn from `seed`, or `data`), in a folder written to `old` seconds ago."""
-        place = open_store(self.checkpoints)
+        place = _opened(self.checkpoints)
         place.write(name, save(self.network(seed=seed).state_dict()) if data is None else data)
         where = place.locate(name)
         if not where.startswith("s3://"):
@@ -38,8 +45,11 @@ class Nights:
             os.utime(where, (then, then))
         return where
 
+    def remove(self, name: str) -> None:
+        _opened(self.checkpoints).delete(name)
+
     def sidecar(self, name: str, **said: Any) -> None:
-        open_store(self.checkpoints).write(f"{name}.json", json.dumps(said).encode())
+        _opened(self.checkpoints).write(f"{name}.json", json.dumps(said).encode())
 
     def run(self, *options: str) -> Any:
         """`classmodels nightly` with a second for a checkpoint to settle."""
@@ -56,7 +66,7 @@ class Nights:
 
     @property
     def store(self) -> Store:
-        return open_store(self.output, S3Settings())
+        return _opened(self.output)
 
     @property
     def listing(self) -> Listing:
@@ -72,3 +82,9 @@ class Nights:
 def ends(summary: dict[str, Any]) -> dict[str, str]:
     """How the night ended for each checkpoint, by the name of its file."""
     return {one["uri"].rpartition("/")[2]: one["end"] for one in summary["checkpoints"]}
+
+
+def left(store: Store, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All that nights leave, but for when and where units were made, and what each night told of itself."""
+    found = tree(store)
+    return {key: data for key, data in found.items() if "/summaries/" not in key and not key.startswith(without)}

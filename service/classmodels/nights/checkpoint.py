@@ -6,8 +6,9 @@ were listed were read whole and cannot be used; whatever else happens is told, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from classmodels.errors import ClassmodelsError, InputError, ModelError, StoreError
 from classmodels.job.check import CheckedJob, check_job
@@ -28,6 +29,7 @@ from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.upload import Failure, Tally
+from classmodels.s3 import connect
 from classmodels.store import Store
 from classmodels.store.nights import Broken, Done, Listing, Noise, Source, Undone, broken_key, done_key, source_key
 from classmodels.store.records import dump, gallery_prefix, parse
@@ -128,7 +130,11 @@ class Doing:
         return sha256
 
     def _is_unchanged(self, found: Found) -> bool:
-        return is_unchanged(found.candidate, Elsewhere(self.template.settings))
+        return is_unchanged(found.candidate, lambda: self._client)
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self.template.settings)
 
     def _why_unusable(self, found: Found, model: ResolvedModel) -> str | None:
         """Why the network cannot be had of this checkpoint, whose bytes were all there; None where it can be."""

@@ -6,18 +6,18 @@ sidecars, and these only when the order of the checkpoints matters (`dated`).
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from classmodels.errors import InputError
 from classmodels.models.remote.bucket import S3Object
-from classmodels.models.remote.elsewhere import Elsewhere
 from classmodels.models.remote.uri import parse
 from classmodels.nights.names import Names, Told, choose_source, shard_of, with_sidecar
-from classmodels.s3 import S3Settings, connect
+from classmodels.s3 import S3Settings
 from classmodels.store import Entry, Store, open_store
 from classmodels.store.nights import checkpoint_digest
 
@@ -158,15 +158,15 @@ def source_id(uri: str, parts: Sequence[Entry]) -> str:
     return " ".join([uri, *(f"{part.tag} {part.size}" for part in parts)])
 
 
-def is_unchanged(one: Candidate, elsewhere: Elsewhere) -> bool:
-    """Whether the checkpoint is still the one that was listed. Raises StoreError."""
+def is_unchanged(one: Candidate, client: Callable[[], Any]) -> bool:
+    """Whether the checkpoint is still the one that was listed. client: of S3, for what is there. Raises StoreError."""
     if not one.uri.startswith("s3://"):
         with contextlib.suppress(OSError):
             status = os.stat(one.uri)
             return (status.st_size, str(status.st_mtime_ns)) == (one.entry.size, one.entry.tag)
         return False
     try:
-        seen = S3Object(parse(one.uri), lambda: connect(elsewhere.settings)).look()
+        seen = S3Object(parse(one.uri), client).look()
     except InputError:
         return False
     return (seen.size, (seen.tag or "").strip('"')) == (one.entry.size, one.entry.tag)
