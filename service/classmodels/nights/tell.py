@@ -72,7 +72,10 @@ def markdown(summary: dict[str, Any]) -> str:
     lines += [f"Checkpoints: {counts}; {made} class models made in {summary['seconds']:.0f} s.", ""]
     if summary["changes"]:
         lines += ["## What changed most", ""]
-        lines += _list([_change(one) for one in summary["changes"]])
+        for one in summary["changes"]:
+            named = ", ".join(f"{_code(most['label'])} ({_code(most['said'])})" for most in one["most"])
+            lines += [f"- [{_pair(one)}](../../../{one['page']}): {len(one['classes'])} classes, most of all {named}"]
+        lines += [""]
     if ends.get("done"):
         lines += ["## New galleries", ""]
         lines += _list([f"[{_place(one)}](../../../{one['page']}){_failed(one)}" for one in ends["done"]])
@@ -159,8 +162,14 @@ def _failed(one: dict[str, Any]) -> str:
     return f": {len(one['failed'])} of {one['units']} failed" if one["failed"] else ""
 
 
-def _change(one: dict[str, Any]) -> str:
-    return _code(str(one))
+def _pair(one: dict[str, Any]) -> str:
+    """Which two checkpoints were compared."""
+    sides = (one["older"], one["newer"])
+    said = [
+        next((f"{name} {side[name]}" for name in ("step", "epoch") if side[name] is not None), side["model12"])
+        for side in sides
+    ]
+    return f"{one['source']}, {said[0]} to {said[1]}"
 
 
 def _list(items: Sequence[str]) -> list[str]:
