@@ -20,7 +20,7 @@ JOB = "every-night"
 
 
 @cache
-def _opened(uri: str) -> Store:
+def opened(uri: str) -> Store:
     """A client of S3 takes a third of a second to make."""
     return open_store(uri)
 
@@ -34,11 +34,16 @@ class Nights:
     output: str
     network: Callable[..., Any]
     command: Callable[..., Any]
+    prefix: str = ""
+    """Of the names of the network's weights."""
 
     def save(self, name: str, seed: int = 2, *, old: float = 3600, data: bytes | None = None) -> str:
         """Leave a checkpoint (weights drawn from `seed`, or `data`), in a folder written to `old` seconds ago."""
-        place = _opened(self.checkpoints)
-        place.write(name, save(self.network(seed=seed).state_dict()) if data is None else data)
+        place = opened(self.checkpoints)
+        if data is None:
+            state = self.network(seed=seed).state_dict()
+            data = save({f"{self.prefix}{key}": value for key, value in state.items()})
+        place.write(name, data)
         where = place.locate(name)
         if not where.startswith("s3://"):
             then = time.time() - old
@@ -46,10 +51,10 @@ class Nights:
         return where
 
     def remove(self, name: str) -> None:
-        _opened(self.checkpoints).delete(name)
+        opened(self.checkpoints).delete(name)
 
     def sidecar(self, name: str, **said: Any) -> None:
-        _opened(self.checkpoints).write(f"{name}.json", json.dumps(said).encode())
+        opened(self.checkpoints).write(f"{name}.json", json.dumps(said).encode())
 
     def run(self, *options: str) -> Any:
         """`classmodels nightly` with a second for a checkpoint to settle."""
@@ -66,7 +71,7 @@ class Nights:
 
     @property
     def store(self) -> Store:
-        return _opened(self.output)
+        return opened(self.output)
 
     @property
     def listing(self) -> Listing:
