@@ -80,11 +80,12 @@ def nightly(
     )
     if webhook:
         check_webhook(webhook)
-    store = open_store(output or read.job.output, read.settings)
+    where = output or read.job.output
+    store = open_store(where, read.settings)
     if dry_run:
         _tell_plan(night.foresee(store), as_json)
         return
-    to = cluster() if submit else None
+    to = cluster(where, read.job.cluster.namespace) if submit else None
     with listener(Console(stderr=True)) as progress:
         summary = night.run(store, choose_machine(device, "auto"), progress, to, webhook or None)
     if as_json:

@@ -15,6 +15,7 @@ from classmodels.gallery.page import point_latest
 from classmodels.job.plan import Plan, expand_plan
 from classmodels.nights.checkpoint import Doing
 from classmodels.nights.discover import Candidate
+from classmodels.run.state import STATES, state_prefix
 from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import judge_all
 from classmodels.store import Store
@@ -32,7 +33,7 @@ from classmodels.store.nights import (
     shown_key,
     source_key,
 )
-from classmodels.store.records import dump, parse
+from classmodels.store.records import dump, parse, unit_prefix
 
 TOLD = 5
 """Classes that a summary names of each comparison."""
@@ -83,8 +84,19 @@ def show(doing: Doing, candidates: Collection[Candidate], done: Collection[str],
         point_latest(store, name, newest.run12)
         if newest.noise is not None:
             point_latest(store, noise_job(name), newest.noise.run12)
+    _sweep(entries, store)
     store.write(shown_key(name), dump(Shown(state=listing.state)))
     return found
+
+
+def _sweep(entries: list[Done], store: Store) -> None:
+    """Delete saved states of what is done: a night that was killed left them, and another did the work."""
+    folders = {unit_prefix(one.source, one.model12, one.recipe, one.recipe12) for one in entries}
+    folders |= {unit_prefix(o.source, o.model12, o.recipe, o.noise.recipe12) for o in entries if o.noise is not None}
+    done = {state_prefix(folder) for folder in folders}
+    for key in store.list(STATES):
+        if f"{key.rpartition('/')[0]}/" in done:
+            store.delete(key)
 
 
 def read_entries(listing: Listing, store: Store) -> list[Done]:
