@@ -1,4 +1,4 @@
-"""Nights that have a cluster do the work: submitted in one night, gathered in a later one. Here it is a list.
+"""Nights that have a cluster do the work: submitted in one night, gathered in a later one. Here it is a list."""
 
 from datetime import timedelta
 from pathlib import Path
