@@ -8,7 +8,7 @@ one checkpoint that differ in their seed alone. Changed is what is above a floor
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, mean, stdev
+from statistics import NormalDist, mean, median, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ class Distances(NamedTuple):
 
     own: of the probabilities that each image's own network gives its class; panel: the largest difference between what
     one judge gives the two; score: of the final logits; features: 1 - cos; pixels: RMS of the difference, 0 to 1.
+    Of two checkpoints the score is taken beyond what is typical of all classes, see `changes`.
     """
 
     own: float | None
@@ -191,23 +192,39 @@ _BY_EXCESS = ("features", "score", "pixels", "panel", "own")
 
 
 class Pair(NamedTuple):
-    """One class as it was and as it is. apart is None where one of the two images is not there."""
+    """One class as it was and as it is. apart is None where one of the two images is not there. rise: by how much the
+    logit rose."""
 
     class_index: int
     label: str
     apart: Distances | None
+    rise: float | None = None
     flipped: bool = False
 
 
 def changes(pairs: Iterable[Pair], floors: Mapping[str, Floor]) -> list[Change]:
-    """What has become of each class, the most changed first."""
+    """What has become of each class, the most changed first.
+
+    A rise that all classes share says nothing of any: softmax does not see it, and training makes all logits grow. So
+    where there are enough classes to tell it, a score's change is what it rose by more or less than the median class.
+    """
+    pairs = list(pairs)
+    typical = typical_rise(pairs) if len(pairs) > FEWEST else 0.0
     found = []
     for pair in pairs:
         measures = {}
         for measure in MEASURES if pair.apart is not None else ():
             value = getattr(pair.apart, measure)
+            if measure == "score" and pair.rise is not None:
+                value = abs(pair.rise - typical)
             if value is not None:
                 floor = floors[measure].value if measure in floors else None
                 measures[measure] = Measured(value, floor, None if floor is None else value > floor)
         found.append(Change(pair.class_index, pair.label, measures, pair.flipped, pair.apart is None))
     return sorted(found, key=lambda change: change.order)
+
+
+def typical_rise(pairs: Iterable[Pair]) -> float:
+    """By how much the logit of the median class rose."""
+    rises = [pair.rise for pair in pairs if pair.rise is not None and math.isfinite(pair.rise)]
+    return median(rises) if rises else 0.0

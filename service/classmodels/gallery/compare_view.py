@@ -45,6 +45,7 @@ def compare_view(compared: Compared, link: Link, older_page: str | None, newer_p
         },
         "quantile": QUANTILE,
         "floors": {name: {"value": number(floor.value, 4), "pairs": floor.count} for name, floor in _floors(compared)},
+        "in_space": compared.in_space,
         "typical_score": number(median(scores), 4) if scores else None,
         "marks": _marks(compared, both),
         "classes": [_class(change, compared, link) for change in found],
@@ -58,7 +59,9 @@ def changed_only(view: dict[str, Any]) -> dict[str, Any]:
         for entry in view["classes"]
         if entry["changed"]
     ]
-    return {name: view[name] for name in ("version", "kind", "counts", "floors", "typical_score", "marks")} | {
+    return {
+        name: view[name] for name in ("version", "kind", "counts", "floors", "in_space", "typical_score", "marks")
+    } | {
         "changed": sorted(entry["index"] for entry in view["classes"] if entry["changed"]),
         "top": top[:20],
     }
@@ -146,7 +149,7 @@ def _called(compared: Compared, judged: Judged) -> str:
     if compared.older.model12 != compared.newer.model12:
         for side in (compared.older, compared.newer):
             if judged.judge.model12 == side.model12:
-                return text(f"{judged.judge.name}, {side.name}" if side.name != judged.judge.name else side.name)
+                return text(side.name)
     return text(judged.judge.name)
 
 
@@ -179,7 +182,7 @@ def _said(change: Change, sides: list[dict[str, Any] | None], panel: list[dict[s
         )
     gained = [r["judge"] for r in panel if _first(r["before"]) is False and _first(r["after"])]
     lost = [r["judge"] for r in panel if _first(r["before"]) and _first(r["after"]) is False]
-    said += [f"{name} no longer sees it" for name in lost] + [f"{name} sees it now" for name in gained]
+    said += [f"{name} does not see it any more" for name in lost] + [f"{name} sees it now" for name in gained]
     if not (lost or gained) and "panel" in change.measures and change.measures["panel"].above:
         said.append("the panel is surer of it" if _surer(panel) else "the panel is less sure of it")
     for name, words in (("features", "looks different to the network"), ("pixels", "looks different")):

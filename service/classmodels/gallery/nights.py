@@ -36,20 +36,30 @@ from classmodels.store.nights import (
     nights_prefix,
     timeline_prefix,
 )
-from classmodels.store.records import JudgeEntry, gallery_prefix, parse, plan_key, record_name, unit_prefix
+from classmodels.store.records import (
+    JudgeEntry,
+    gallery_prefix,
+    parse,
+    plan_key,
+    record_name,
+    unit_prefix,
+    verdict_prefix,
+)
 
 log = logging.getLogger("classmodels")
 
 _READERS = 16
 
 
-def write_night(store: Store, job: str, changed: Collection[str] | None = None) -> list[str]:
+def write_night(
+    store: Store, job: str, changed: Collection[str] | None = None, again: Collection[str] = frozenset()
+) -> list[str]:
     """Write the pages of job `job` again for the sources in `changed` (None: for all) and return their keys.
 
     First the comparisons of neighbouring checkpoints that are not there yet, then timelines, then the page of all
-    models. Raises StoreError.
+    models. again: checkpoints, by model12, whose units are others than they were. Raises StoreError.
     """
-    night = _Night(store, job)
+    night = _Night(store, job, again)
     pages: list[str] = []
     told = []
     for source in sorted(night.done.keys() | night.broken.keys()):
@@ -64,6 +74,17 @@ def read_changes(store: Store, job: str, source: str, older12: str, newer12: str
     return _json(store.read(compare_prefix(job, source, older12, newer12, recipe) + "changes.json"))
 
 
+def index_entries(store: Store) -> list[Entry]:
+    """What the pages of nights are made from, besides units: of all jobs, the index and what is broken."""
+    entries = {entry.key: entry for entry in store.entries("nights/")}
+    found: list[Entry] = []
+    for job in sorted({key.split("/")[1] for key in entries if key.count("/") > 1}):
+        listing = Listing.of(job, entries)
+        keys = [*listing.entries, *(broken_key(job, one) for one in sorted(listing.broken))]
+        found += [entries[key] for key in keys]
+    return found
+
+
 @dataclass(frozen=True)
 class _Pair:
     """Two neighbouring checkpoints under one recipe, each with the entry that is compared."""
@@ -76,9 +97,8 @@ class _Pair:
 class _Night:
     """What there is: done, broken: entries of the index by source; present: all keys under `nights/<job>/`."""
 
-    def __init__(self, store: Store, job: str) -> None:
-        self.store = store
-        self.job = job
+    def __init__(self, store: Store, job: str, again: Collection[str]) -> None:
+        self.store, self.job, self.again = store, job, again
         self.present: dict[str, Entry] = {entry.key: entry for entry in store.entries(nights_prefix(job))}
         listing = Listing.of(job, self.present)
         galleries = store.list(f"galleries/{job}/")
@@ -110,37 +130,30 @@ class _Night:
     def source(self, source: str, pages: list[str] | None) -> Told:
         """Bring the pages of a source up to date, where `pages` is given to be told them; what the top page shows."""
         done = self.done.get(source, [])
-        checkpoints = in_order({one.model12: one for one in reversed(in_order(done))}.values())
+        alive = [one for one in done if one.run12 in self.galleries]
+        checkpoints = _each_once(done)
         names = titles(checkpoints)
-        recipes = sorted({one.recipe for one in done})
-        timelines, cells = {}, {}
-        for recipe in recipes:
-            entries = {one.model12: [e for e in done if (e.model12, e.recipe) == (one.model12, recipe)] for one in done}
-            ordered = [one for one in checkpoints if entries[one.model12]]
+        timelines, compared = {}, {}
+        for recipe in sorted({one.recipe for one in done}):
+            entries = _by_model([one for one in alive if one.recipe == recipe])
+            ordered = [one for one in checkpoints if one.model12 in entries]
             pairs = self._pairs(source, recipe, ordered, entries)
-            if pages is not None:
-                pages += [f"{pair.prefix}index.html" for pair in pairs if self._compare(pair, names)]
             found = self._found(pairs)
-            cells[recipe] = {model12: one for model12, one in found.items() if one is not None}
             if pages is not None:
-                best = {one.model12: _best(entries[one.model12], None) for one in ordered}
+                due = [pair for pair in pairs if self._is_due(pair, found.get(pair.newer.model12))]
+                for pair in due:
+                    self._compare(pair, names)
+                pages += [f"{pair.prefix}index.html" for pair in due]
+                found |= self._found(due)
                 timelines[recipe] = [
-                    self._checkpoint(best[one.model12], names, found.get(one.model12))
+                    self._checkpoint(_best(entries[one.model12], None), names, found.get(one.model12))
                     for one in ordered
-                    if one.run12 in self.galleries
                 ]
-        told = Told(
-            source,
-            checkpoints,
-            names,
-            {
-                one.run12: f"{gallery_prefix(self.job, one.run12)}index.html"
-                for one in checkpoints
-                if one.run12 in self.galleries
-            },
-            cells,
-            sorted(self.broken.get(source, []), key=lambda one: one.uri),
-        )
+            compared[recipe] = found
+        shown = {model12: _best(some, None).run12 for model12, some in _by_model(alive).items()}
+        galleries = {model12: f"{gallery_prefix(self.job, run12)}index.html" for model12, run12 in shown.items()}
+        broken = sorted(self.broken.get(source, []), key=lambda one: one.uri)
+        told = Told(source, checkpoints, names, galleries, compared, broken)
         if pages is not None:
             written = source_pages(self.job, told, timelines)
             for name, page in written.items():
@@ -158,22 +171,31 @@ class _Night:
 
     def _pairs(self, source: str, recipe: str, ordered: list[Done], entries: dict[str, list[Done]]) -> list[_Pair]:
         """Each checkpoint that is still there with the one before; made alike, where that can be had."""
-        there = [one for one in ordered if one.run12 in self.galleries]
         pairs = []
-        for older, newer in pairwise(there):
+        for older, newer in pairwise(ordered):
             mine, theirs = entries[older.model12], entries[newer.model12]
-            alike = {_made(one) for one in mine} & {_made(one) for one in theirs}
+            way = max({_made(one) for one in mine} & {_made(one) for one in theirs}, default=None)
             prefix = compare_prefix(self.job, source, older.model12, newer.model12, recipe)
-            way = max(alike, default=None)
             pairs.append(_Pair(_best(mine, way), _best(theirs, way), prefix))
         return pairs
 
-    def _compare(self, pair: _Pair, names: Mapping[str, str]) -> bool:
-        """Write the comparison of `pair` unless it is there and younger than what it is of; whether it was written."""
+    def _is_due(self, pair: _Pair, said: Compare | None) -> bool:
+        """Whether a comparison is not there, or older than what it is of."""
+        older, newer = pair.older, pair.newer
         page = self.present.get(f"{pair.prefix}index.html")
-        entries = [self.present[_key(one)].modified for one in (pair.older, pair.newer)]
-        if page is not None and f"{pair.prefix}changes.json" in self.present and page.modified >= max(entries):
+        if page is None or said is None or {older.model12, newer.model12} & set(self.again):
+            return True
+        if page.modified < max(self.present[_key(one)].modified for one in (older, newer)):
+            return True
+        if said.in_space or older.judge12 is None:
             return False
+        # The older network may have been shown the newer one's images since.
+        folder = unit_prefix(newer.source, newer.model12, newer.recipe, newer.recipe12).removeprefix("units/")
+        verdicts = self.store.entries(f"{verdict_prefix(older.source, older.model12)}{folder}")
+        return any(verdict.modified > page.modified for verdict in verdicts)
+
+    def _compare(self, pair: _Pair, names: Mapping[str, str]) -> None:
+        """Write a comparison, its page last."""
         judges = [_own_judge(one) for one in (pair.older, pair.newer) if one.judge12 is not None]
         older, newer = (self._side(one, names, judges) for one in (pair.older, pair.newer))
         noise = [
@@ -192,7 +214,6 @@ class _Night:
         self.put(f"{pair.prefix}changes.json", json_bytes(changed_only(view)))
         timeline = f"{up}{timeline_prefix(self.job, pair.newer.source)}index.html"
         self.store.write(f"{pair.prefix}index.html", render_comparison(view, timeline))
-        return True
 
     def _side(
         self, done: Done, names: Mapping[str, str], judges: list[JudgeEntry], classes: Iterable[int] | None = None
@@ -219,15 +240,14 @@ class _Night:
         seed = done.model_copy(update={"run12": done.noise.run12, "recipe12": done.noise.recipe12})
         return self._side(seed, names, judges, done.noise.classes)
 
-    def _found(self, pairs: list[_Pair]) -> dict[str, Compare | None]:
+    def _found(self, pairs: list[_Pair]) -> dict[str, Compare]:
         """What the comparison of each checkpoint with the one before says, by its model12."""
-        keys = {f"{pair.prefix}changes.json": pair for pair in pairs}
         with self.store.reading() as read, ThreadPoolExecutor(_READERS, "nights-read") as readers:
-            said = readers.map(read, keys)
-            return {
-                pair.newer.model12: Compare.of(_json(data), pair.prefix, pair.older.model12)
-                for pair, data in zip(keys.values(), said, strict=True)
-            }
+            said = readers.map(lambda pair: _json(read(f"{pair.prefix}changes.json")), pairs)
+            found = [
+                (pair, Compare.of(one, pair.prefix, pair.older.model12)) for pair, one in zip(pairs, said, strict=True)
+            ]
+        return {pair.newer.model12: one for pair, one in found if one is not None}
 
     def _checkpoint(self, done: Done, names: Mapping[str, str], compare: Compare | None) -> Checkpoint:
         row = self._row(done, names)
@@ -247,13 +267,27 @@ class _Night:
         name = _key(done).removeprefix(f"{nights_prefix(self.job)}index/").replace("/", "-")
         key = f"{timeline_prefix(self.job, done.source)}{done.recipe}/rows/{name}"
         kept = self.present.get(key)
-        if kept is not None and kept.size <= OBJECT_BYTES and kept.modified >= self.present[_key(done)].modified:
+        if (
+            kept is not None
+            and kept.size <= OBJECT_BYTES
+            and kept.modified >= self.present[_key(done)].modified
+            and done.model12 not in self.again
+        ):
             row = parse(Row, self.store.read(key) or b"")
             if row is not None and (row.model12, row.recipe12) == (done.model12, done.recipe12):
                 return row
         row = row_of(self._side(done, names, []))
         self.put(key, (row.model_dump_json() + "\n").encode())
         return row
+
+
+def _each_once(done: list[Done]) -> list[Done]:
+    """One entry for each checkpoint, oldest first; of the same weights in two places the older."""
+    return in_order({one.model12: one for one in reversed(in_order(done))}.values())
+
+
+def _by_model(done: list[Done]) -> dict[str, list[Done]]:
+    return {model12: [one for one in done if one.model12 == model12] for model12 in {one.model12 for one in done}}
 
 
 def titles(checkpoints: Iterable[Done]) -> dict[str, str]:

@@ -105,7 +105,7 @@ def _pairs(one: Side, other: Side, before: dict[int, Unit], after: dict[int, Uni
             seen, too = _seen(first, read_one, space), _seen(second, read_other, space)
             if seen is None or too is None or first is None or second is None:
                 return Pair(index, label, None)
-            return Pair(index, label, distances(seen, too), _flipped(first, second))
+            return Pair(index, label, distances(seen, too), too.logit - seen.logit, _flipped(first, second))
 
         return list(readers.map(pair, indices))
 

@@ -17,7 +17,7 @@ from classmodels.store.records import slug, unit_prefix
 
 CLASSES = 50
 """Classes on one page."""
-CURVE = 86
+CURVE = 124
 """Height of a curve, in the units in which it is WIDTH wide."""
 TOP, BOTTOM = 22, 20
 

@@ -46,6 +46,7 @@ class _Changes(Stored):
     """`changes.json` as far as other pages show it."""
 
     counts: _Counts
+    in_space: int
     changed: frozenset[int]
     marks: tuple[str, ...]
     top: tuple[_Top, ...]
@@ -72,6 +73,11 @@ class Compare:
         return self.said.changed
 
     @property
+    def in_space(self) -> int:
+        """How many classes could be told apart in the older network's feature space."""
+        return self.said.in_space
+
+    @property
     def count(self) -> int | None:
         """How many classes changed; None where nobody knows what is noise."""
         return None if self.said.counts.unknown else self.said.counts.changed
@@ -79,8 +85,8 @@ class Compare:
 
 @dataclass(frozen=True)
 class Told:
-    """A source as its pages and the page of all show it: its checkpoints, oldest first, their names by model12, pages
-    of galleries by run12, and by recipe what each comparison with the one before found."""
+    """A source as its pages and the page of all show it: its checkpoints, oldest first, their names and pages of
+    galleries by model12, and by recipe what each comparison with the one before found."""
 
     source: str
     checkpoints: list[Done]
@@ -144,7 +150,7 @@ def _links(recipe: str, checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any
 
 
 def _line(told: Told, done: Done, up: str) -> dict[str, Any]:
-    gallery = told.galleries.get(done.run12)
+    gallery = told.galleries.get(done.model12)
     when = done.time or done.modified
     return {
         "name": told.names[done.model12],

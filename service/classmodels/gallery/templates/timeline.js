@@ -39,7 +39,7 @@
       anchor.textContent = text;
       return i ? [" · ", anchor] : [anchor];
     }));
-    strip.querySelector(".here").setAttribute("d", `M${checkpoint.x} 14V68`);
+    strip.querySelector(".here").setAttribute("d", `M${checkpoint.x} 14V104`);
     for (const thumb of strip.querySelectorAll(".thumbs img")) thumb.classList.toggle("at", Number(thumb.dataset.place) === point.place);
     const track = strip.querySelector(".track");
     track.setAttribute("aria-valuenow", point.place + 1);
@@ -65,11 +65,11 @@
 
   for (const strip of strips) {
     const track = strip.querySelector(".track");
+    show(strip, last(strip));
     track.addEventListener("pointermove", (event) => show(strip, nearest(strip, event)));
     track.addEventListener("click", (event) => show(strip, nearest(strip, event)));
-    track.addEventListener("focus", () => show(strip, at.get(strip) ?? last(strip)));
     track.addEventListener("keydown", (event) => {
-      const now = at.get(strip) ?? last(strip);
+      const now = at.get(strip);
       const next = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, Home: 0, End: last(strip) }[event.key];
       if (next === undefined) return;
       event.preventDefault();
