@@ -116,6 +116,15 @@ def well_formed(document: Document, overrides: Sequence[str] = ()) -> Job:
     return cast(Job, job)
 
 
+def read_recipes(document: Document) -> tuple[NamedRecipe, ...]:
+    """The recipes of the job in `document`, whole; nothing else of it is looked at. Raises JobFileError."""
+    check = _Check(document, None, download=False)
+    recipes = check._recipes(document.data.get("recipes", ["natural"]))
+    if check.problems:
+        raise JobFileError(check.problems)
+    return tuple(recipes)
+
+
 @dataclass(frozen=True)
 class _Known:
     """What is known of a model whose item is well formed, even where its files could not all be found."""

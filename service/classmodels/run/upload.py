@@ -25,11 +25,15 @@ FEWEST, MOST = 2, 8
 
 @dataclass(frozen=True)
 class Failure:
-    """A unit that was not done, or a judge that did not judge, and why. job_is_wrong: the job itself is to blame."""
+    """A unit that was not done, or a judge that did not judge, and why.
+
+    job_is_wrong: the job itself is to blame. for_good: the unit would fail again however often it was done.
+    """
 
     what: str
     reason: str
     job_is_wrong: bool = False
+    for_good: bool = False
 
 
 @dataclass
@@ -111,7 +115,7 @@ class Uploads:
             if failure is None:
                 self._tally.done += 1
             else:
-                self._tally.failures.append(Failure(str(unit), failure))
+                self._tally.failures.append(Failure(str(unit), failure, for_good=hopeless))
             if hopeless:
                 self.hopeless.add(unit.record_key)
             batch.complete &= failure is None or hopeless

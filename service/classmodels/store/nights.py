@@ -222,6 +222,10 @@ class Listing:
         return listing
 
     @property
+    def is_empty(self) -> bool:
+        return not self.entries and not self.broken
+
+    @property
     def state(self) -> str:
         """A digest of what there is to show: equal as long as no checkpoint is added or found broken."""
         told: Sequence[str] = [*sorted(self.entries), *sorted(broken_key(self.job, one) for one in self.broken)]
