@@ -73,7 +73,7 @@ def markdown(summary: dict[str, Any]) -> str:
     if summary["changes"]:
         lines += ["## What changed most", ""]
         for one in summary["changes"]:
-            named = ", ".join(f"{_code(most['label'])} ({_code(most['said'])})" for most in one["most"])
+            named = ", ".join(f"{_code(most['label'])} ({_code(', '.join(most['said']))})" for most in one["most"])
             lines += [f"- [{_pair(one)}](../../../{one['page']}): {len(one['classes'])} classes, most of all {named}"]
         lines += [""]
     if ends.get("done"):
