@@ -56,10 +56,10 @@ def network() -> nn.Module:
 
 def train(x: Tensor, classes: Tensor) -> Iterator[tuple[int, nn.Module]]:
     """Steps of Adam on batches of 64, the same ones every time; yields after each how many there were."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     net = network()
     optimizer = torch.optim.Adam(net.parameters(), 2e-3, weight_decay=1e-2)
-    torch.manual_seed(100)
+    torch.manual_seed(101)
     for step in range(1, SAVED[-1] + 1):
         chosen = torch.randint(len(x), (64,))
         loss = functional.cross_entropy(net((x[chosen] - MEAN) / STD), classes[chosen])
