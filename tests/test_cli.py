@@ -44,6 +44,7 @@ COMMANDS = [
     "list",
     "pull",
     "verify",
+    "compare",
     "gallery",
     "export",
     "prune",

@@ -191,3 +191,20 @@ def _no_fsync():
 def finished_run(tmp_path_factory):
     """Makes finished runs, each in a folder of its own: finished_run(**how) -> FinishedRun."""
     return lambda **how: FinishedRun(tmp_path_factory.mktemp("store"), **how)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """Chromium, of which a test expects complaints."""
+    from chromium import Browser
+
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(started):
+    """Chromium that has nothing to complain of."""
+    yield started
+    assert started.problems == []

@@ -1,111 +1,20 @@
 """The page as people use it, in headless Chromium from file://: skipped where there is no Chromium."""
 
 import json
-import os
-import shutil
 import time
 
 import pytest
+from chromium import HOSTILE, OWNED, WebDriverWait, needs_chromium
+from selenium.webdriver.common.keys import Keys
 
 from classmodels.gallery import write_gallery
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-OWNED = "document.documentElement.dataset.owned='yes'"
-HOSTILE = {
-    1: f"<script>{OWNED}</script>",
-    2: f'"><img src=x onerror="{OWNED}">',
-    3: f"</script><script>{OWNED}</script><!--",
-    4: f"</bdi></h3><svg onload={OWNED}>",
-    5: "abc\u202egpj.exe",
-    6: "🦩 عربى 鴕鳥",
-    7: "x" * 10_000,
-    8: "long words " * 900,
-    9: f"javascript:{OWNED}",
-}
+pytestmark = needs_chromium
 
 
-class Browser:
-    """Chromium with one page open; `problems` are what its console has said since the page was opened."""
-
-    def __init__(self, folder):
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in [*FLAGS, f"--user-data-dir={folder}"]:
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-
-    def open(self, run, fragment="", width=1280, height=900, **media):
-        self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
-        features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
-        self.command("Emulation.setEmulatedMedia", features=features)
-        self.driver.get("about:blank")
-        self.driver.get_log("browser")
-        self.driver.get(f"file://{run.store.locate(write_gallery(run.store, run.plan))}{fragment}")
-
-    def command(self, name, **arguments):
-        return self.driver.execute_cdp_cmd(name, arguments)
-
-    def js(self, expression):
-        return self.driver.execute_script(f"return {expression}")
-
-    def one(self, selector):
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def visible(self, selector):
-        return [e for e in self.driver.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()]
-
-    def press(self, key):
-        self.driver.switch_to.active_element.send_keys(key)
-
-    def until(self, expression):
-        WebDriverWait(self.driver, 5, 0.02).until(lambda _: self.js(expression), expression)
-
-    def move(self, x, y):
-        self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
-    @property
-    def title(self):
-        return self.one("#unit-title > bdi").text
-
-    @property
-    def problems(self):
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.driver.quit()
-
-
-@pytest.fixture
-def browser(started):
-    yield started
-    assert started.problems == []
+def page_of(run):
+    """The path of the run's gallery, written for it."""
+    return run.store.locate(write_gallery(run.store, run.plan))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +28,7 @@ def three(finished_run):
 
 
 def test_filters_filter(browser, three):
-    browser.open(three)
+    browser.open(page_of(three))
     assert len(browser.visible(".card")) == 30
     browser.one("fieldset[data-filter=recipe] .chip:nth-of-type(2)").click()
     assert len(browser.visible(".card")) == 20
@@ -130,7 +39,7 @@ def test_filters_filter(browser, three):
 
 
 def test_search_finds_classes_by_name_and_index(browser, three):
-    browser.open(three)
+    browser.open(page_of(three))
     box = browser.one("#find")
     box.send_keys("DUMB")
     assert [h.text for h in browser.visible(".class h3 .label")] == ["dumbbell"]
@@ -145,7 +54,7 @@ def test_search_finds_classes_by_name_and_index(browser, three):
 
 
 def test_order_by_name_and_by_held_out_probability(browser, finished_run):
-    browser.open(finished_run(classes={3: "c", 1: "b", 2: "a"}))
+    browser.open(page_of(finished_run(classes={3: "c", 1: "b", 2: "a"})))
 
     def labels():
         return [h.text for h in browser.visible(".class h3 .label")]
@@ -157,7 +66,7 @@ def test_order_by_name_and_by_held_out_probability(browser, finished_run):
 
 
 def test_click_opens_the_class_and_escape_returns_to_its_card(browser, three):
-    browser.open(three)
+    browser.open(page_of(three))
     card = browser.one('.card[data-unit="6"] .open')
     card.click()
     browser.until("document.querySelector('dialog').open")
@@ -174,7 +83,7 @@ def test_click_opens_the_class_and_escape_returns_to_its_card(browser, three):
 
 
 def test_back_closes_what_a_click_opened(browser, three):
-    browser.open(three)
+    browser.open(page_of(three))
     browser.one('.card[data-unit="0"] .open').click()
     browser.until("document.querySelector('dialog').open")
     browser.driver.back()
@@ -182,7 +91,7 @@ def test_back_closes_what_a_click_opened(browser, three):
 
 
 def test_an_address_opens_its_class_and_arrows_go_to_the_visible_neighbours(browser, three):
-    browser.open(three, "#lite0/natural/251")
+    browser.open(page_of(three), "#lite0/natural/251")
     assert browser.title == "dalmatian"
     browser.press(Keys.ARROW_LEFT)
     assert (browser.title, browser.js("location.hash")) == ("ostrich", "#vgg16/probability/9")
@@ -197,19 +106,19 @@ def test_an_address_opens_its_class_and_arrows_go_to_the_visible_neighbours(brow
 def test_arrows_stop_at_the_ends_and_pass_over_what_is_not_there(browser, finished_run):
     run = finished_run()
     run.store.delete(run.keys[1])
-    browser.open(run, "#lite0/natural/9")
+    browser.open(page_of(run), "#lite0/natural/9")
     assert browser.one("#place").text == "1 of 4"
     assert not browser.one("#before").is_enabled()
     browser.press(Keys.ARROW_LEFT)
     assert browser.title == "ostrich"
     browser.press(Keys.ARROW_RIGHT)
     assert browser.title == "dumbbell"
-    browser.open(run, "#lite0/natural/251")
+    browser.open(page_of(run), "#lite0/natural/251")
     assert "not there" in browser.one("#detail").text
 
 
 def test_hovering_swaps_in_the_animation_and_leaving_the_image(browser, finished_run):
-    browser.open(finished_run())
+    browser.open(page_of(finished_run()))
     image = "document.querySelector('.card img')"
     loaded = "performance.getEntriesByType('resource').filter((e) => e.name.includes('.webp')).length"
     assert browser.js(loaded) == 0
@@ -222,7 +131,7 @@ def test_hovering_swaps_in_the_animation_and_leaving_the_image(browser, finished
 
 
 def test_with_reduced_motion_only_the_button_plays(browser, finished_run):
-    browser.open(finished_run(), prefers_reduced_motion="reduce")
+    browser.open(page_of(finished_run()), prefers_reduced_motion="reduce")
     image = "document.querySelector('.card img')"
     box = browser.js("document.querySelector('.card .frame').getBoundingClientRect().toJSON()")
     browser.move(box["x"] + 20, box["y"] + 20)
@@ -235,7 +144,7 @@ def test_with_reduced_motion_only_the_button_plays(browser, finished_run):
 
 
 def test_the_animation_plays_and_replays_in_the_dialog(browser, finished_run):
-    browser.open(finished_run(animation="gif"), "#lite0/natural/9")
+    browser.open(page_of(finished_run(animation="gif")), "#lite0/natural/9")
     browser.one("#film").click()
     first = browser.js("document.querySelector('.large').src")
     browser.one("#film").click()
@@ -246,7 +155,7 @@ def test_the_animation_plays_and_replays_in_the_dialog(browser, finished_run):
 
 
 def test_a_pair_of_score_and_probability_opens_too(browser, three):
-    browser.open(three)
+    browser.open(page_of(three))
     assert len(browser.visible(".pair")) == 10
     browser.js("document.querySelectorAll('.pair .open')[1].click()")
     browser.until("location.hash === '#lite0/probability/9'")
@@ -257,7 +166,7 @@ def test_hostile_strings_execute_nothing_and_are_shown_as_text(browser, finished
     run = finished_run(
         classes=HOSTILE, recipes=("natural", "<b>l2"), job="<i>job", notes=(f"<script>{OWNED}</script>",)
     )
-    browser.open(run)
+    browser.open(page_of(run))
     for index, label in HOSTILE.items():
         browser.js(f"location.hash = '#lite0/natural/{index}'")
         browser.until(f"document.querySelector('#unit-title')?.textContent.includes('class {index}')")
@@ -274,7 +183,7 @@ def test_hostile_strings_execute_nothing_and_are_shown_as_text(browser, finished
 
 @pytest.mark.parametrize("source", ["script", "handler", "style", "frame", "request"])
 def test_the_policy_stops_what_markup_would_do(started, finished_run, source):
-    started.open(finished_run())
+    started.open(page_of(finished_run()))
     insert = "document.body.insertAdjacentHTML('beforeend', {})".format
     script = f"Object.assign(document.createElement('script'), {{textContent: {json.dumps(OWNED)}}})"
     attempt = {
@@ -295,7 +204,7 @@ def test_the_policy_stops_what_markup_would_do(started, finished_run, source):
 def test_no_width_scrolls_sideways(browser, finished_run, three, labels):
     run = three if labels == "plain" else finished_run(classes=HOSTILE, job="y" * 120 + " z" * 60, animation=None)
     for width in (320, 360, 768, 1280, 2560):
-        browser.open(run, width=width, height=800)
+        browser.open(page_of(run), width=width, height=800)
         assert browser.js("document.documentElement.scrollWidth") <= width, width
         browser.one(".card .open").click()
         browser.until("document.querySelector('dialog').open")
@@ -307,7 +216,7 @@ def test_no_width_scrolls_sideways(browser, finished_run, three, labels):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_in_light_and_dark(browser, finished_run, scheme):
     run = finished_run(recipes=("natural", "l2"), classes={1: "a", 2: "b", 3: "c"})
-    browser.open(run, prefers_color_scheme=scheme)
+    browser.open(page_of(run), prefers_color_scheme=scheme)
     browser.driver.execute_script(
         """window.contrast = (element) => {
           const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -341,7 +250,7 @@ def test_text_has_contrast_in_light_and_dark(browser, finished_run, scheme):
 def test_without_script_the_cards_still_show_and_link_to_their_images(browser, finished_run):
     browser.command("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        browser.open(finished_run())
+        browser.open(page_of(finished_run()))
         cards = browser.visible(".card .open, .single .open")
         assert len(cards) == 5
         assert not browser.visible(".tools")
@@ -354,7 +263,7 @@ def test_what_was_not_deterministic_is_named(browser, finished_run):
     run = finished_run()
     run.change(run.keys[0], '"deterministic": true', '"deterministic": false')
     run.change(run.keys[0], r'"nondeterministic": \[\]', '"nondeterministic": ["grid_sample backward"]')
-    browser.open(run, "#lite0/natural/9")
+    browser.open(page_of(run), "#lite0/natural/9")
     assert "deterministic no, grid_sample backward" in browser.js(
         "document.querySelector('#detail').textContent"
     ).replace("deterministicno", "deterministic no")
@@ -363,7 +272,7 @@ def test_what_was_not_deterministic_is_named(browser, finished_run):
 def test_a_large_gallery_opens_quickly(browser, finished_run):
     run = finished_run(classes={i: f"class {i}" for i in range(120)}, judges=(), animation=None)
     start = time.monotonic()
-    browser.open(run)
+    browser.open(page_of(run))
     assert browser.one("#shown").text == "120 of 120 classes"
     assert time.monotonic() - start < 10
 
@@ -374,7 +283,7 @@ def test_a_score_that_never_changes_draws_a_flat_curve_and_does_not_hang(browser
     record = json.loads(run.store.read(run.keys[0]))
     run.store.write(run.keys[0], json.dumps(record | {"scores": [float(score)] * 5}).encode())
     browser.driver.set_script_timeout(5)
-    browser.open(run, "#lite0/natural/1")
+    browser.open(page_of(run), "#lite0/natural/1")
     browser.until("document.querySelector('svg.curve .line')")
     assert "NaN" not in browser.one("svg.curve .line").get_attribute("d")
     assert len(browser.visible("svg.curve .axis")) <= 16

@@ -570,6 +570,15 @@ def test_another_map_makes_another_judge(checker: Checker) -> None:
     )
 
 
+def test_asking_for_features_makes_another_judge_and_not_asking_the_same(checker: Checker) -> None:
+    def judge12(**member: Any) -> str:
+        return checker.accepts(panel=[{"model": "tiny", **member}]).panel[0].judge12
+
+    assert judge12(features=False) == judge12() == checker.accepts(panel=["tiny"]).panel[0].model.model12
+    four = {judge12(), judge12(features=True), judge12(map={"ant": 1}), judge12(map={"ant": 1}, features=True)}
+    assert len(four) == 4
+
+
 # Limits
 
 

@@ -106,7 +106,7 @@ def test_pulling_again_costs_a_bucket_listings_and_plans_alone(
         proxy.stop()
     assert {request.split()[0] for request in asked} == {"GET"}
     assert not [request for request in asked if "/units/" in request]
-    assert len(asked) <= 8
+    assert len(asked) <= 9
 
 
 def test_a_file_altered_without_changing_its_size_is_found_by_verify_and_mended_by_pull(

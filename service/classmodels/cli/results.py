@@ -1,4 +1,4 @@
-"""The commands on finished results, in a folder or a bucket: list, pull, verify, export, prune, gallery."""
+"""The commands on finished results, in a folder or a bucket: list, pull, verify, compare, export, prune, gallery."""
 
 import sys
 from collections.abc import Sequence
@@ -112,6 +112,34 @@ def verify(source: str, as_json: bool) -> None:
             f"{len(report.differences)} differences in {report.objects} objects ({megabytes(report.bytes)}){unfinished}"
         )
     sys.exit(1 if report.differences else 0)
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--output", metavar="WHERE", default="./compare", help="A folder or s3://bucket/prefix. [default: ./compare]"
+)
+@JSON
+def compare(a: str, b: str, output: str, as_json: bool) -> None:
+    """Compare B with the older A class by class, the most changed first: a page of both, with their pictures.
+
+    A and B are galleries, such as ./galleries/galleries/figure-1/<run>, or the units of a model under a recipe, such as
+    s3://bucket/prefix/units/<model>@<id>/<recipe>@<id>. Changed is what is more than another seed would do, where there
+    are units of another seed to tell that.
+    """
+    from classmodels.results.compare import compare as compare_places
+    from classmodels.results.compare import lines
+    from classmodels.results.place import open_place
+    from classmodels.results.progress import meter
+    from classmodels.store import open_store
+
+    with meter() as told:
+        found = compare_places(open_place(a), open_place(b), open_store(output), told)
+    if as_json:
+        print_json({"comparisons": found})
+    else:
+        click.echo("\n".join(line for one in found for line in lines(one)))
 
 
 @click.command()

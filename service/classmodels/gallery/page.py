@@ -1,21 +1,15 @@
 """The page: one HTML file beside its data and contact sheet, that needs no server, no network and no script to be seen.
 
-Style and script are written into the page and allowed by their digest alone, so that nothing a record says can ever
-run. `templates/` holds the page's text, style and behaviour; `view.py` what it shows.
+`html.py` renders it; `templates/` holds its text, style and behaviour; `view.py` what it shows.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from classmodels.gallery.plain import one_way
+from classmodels.gallery.html import BESIDE, render
 from classmodels.gallery.sheet import contact_sheet
 from classmodels.gallery.units import read_units
 from classmodels.gallery.view import view_of
@@ -67,20 +61,14 @@ def render_page(view: Mapping[str, Any], *, alone: bool = False) -> str:
 
     Each picture is then in the page once, where it is shown, and the script takes it from there.
     """
-    script, style = _asset("gallery.js"), _asset("gallery.css")
-    sources = "data:" if alone else "'self' file: data:"
-    policy = (
-        f"default-src 'none'; img-src {sources}; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-    )
-    page = _environment().get_template("gallery.html")
-    return page.render(
+    return render(
+        "gallery.html",
+        ["gallery.css"],
+        ["gallery.js"],
+        "data:" if alone else BESIDE,
         view=view,
         classes=_by_class(view),
         pairs=view["contrast"][:PAIRS],
-        policy=Markup(policy),  # quotes of its own, and nothing else in it
-        style=Markup(style),
-        script=Markup(script),
         alone=alone,
         island=_island(_without_pictures(view) if alone else view),
     )
@@ -114,36 +102,3 @@ def _json_bytes(value: Any) -> bytes:
         json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace('},{"id"', '},\n{"id"')
         + "\n"
     ).encode()
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("classmodels.gallery", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"one_way": one_way, "percent": _percent, "figure": _figure}
-    return environment
-
-
-def _percent(share: float | None) -> str:
-    """A rate as people write it: 92 %, and never 100 % for less than all."""
-    if share is None:
-        return "–"
-    whole = min(round(share * 100), 99) if share < 1 else 100
-    return f"{max(whole, 1) if share > 0 else 0} %"
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}g}"

@@ -99,6 +99,14 @@ def well_formed(document: Document, overrides: Sequence[str] = ()) -> Job:
     return job
 
 
+def read_recipes(document: Document) -> tuple[NamedRecipe, ...]:
+    """The recipes of the job in `document`, whole; nothing else of it is looked at. Raises JobFileError."""
+    findings = Findings(document)
+    recipes = check_recipes(document.data.get("recipes", ["natural"]), findings)
+    findings.tell()
+    return tuple(recipes)
+
+
 def _check_output(output: Any, findings: Findings) -> None:
     if isinstance(output, str):
         try:

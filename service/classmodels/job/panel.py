@@ -19,20 +19,24 @@ class Judge:
     """A member of the panel.
 
     map: from the ascended models' labels to its own, where they differ. unlike: the lists of labels of ascended
-    models that are not the judge's own list, so that classes are matched label by label.
+    models that are not the judge's own list, so that classes are matched label by label. features: whether its verdicts
+    carry what it sees before it decides.
     """
 
     model: ResolvedModel
     map: dict[str, str | int]
     unlike: tuple[tuple[str, ...], ...] = ()
+    features: bool = False
 
     @property
     def judge12(self) -> str:
         """The judge's model12 where classes are matched by index; else a digest of that and of all that the match is
-        made from: where a label or the map is mended, the verdicts are given anew."""
+        made from: where a label or the map is mended, the verdicts are given anew. So they are where features are
+        asked for."""
+        asked = ["features"] if self.features else []
         if not self.map and not self.unlike:
-            return self.model.model12
-        return digest12([self.model.model12, self.map, self.model.labels, self.unlike])
+            return digest12([self.model.model12, *asked]) if asked else self.model.model12
+        return digest12([self.model.model12, self.map, self.model.labels, self.unlike, *asked])
 
 
 def check_panel(panel: Any, models: Models, findings: Findings) -> list[Judge]:
@@ -52,7 +56,7 @@ def check_panel(panel: Any, models: Models, findings: Findings) -> list[Judge]:
         if valid.model in by_name:
             model = by_name[valid.model]
             names[index] = valid.model
-            judges.append(_judge(model, valid.map, models))
+            judges.append(_judge(model, valid.map, models, valid.features))
             if model.input.channels not in (1, 3):
                 channels = model.input.channels
                 message = f"judge {valid.model} takes {channels} channels, expected 1 or 3: it is shown a picture"
@@ -68,9 +72,10 @@ def check_panel(panel: Any, models: Models, findings: Findings) -> list[Judge]:
     return judges
 
 
-def _judge(model: ResolvedModel, mapping: dict[str, str | int], models: Models) -> Judge:
+def _judge(model: ResolvedModel, mapping: dict[str, str | int], models: Models, features: bool = False) -> Judge:
     others = [other.labels for other in models.ascended if other.model12 != model.model12]
-    return Judge(model, mapping, tuple({labels: None for labels in others if labels and labels != model.labels}))
+    unlike = tuple({labels: None for labels in others if labels and labels != model.labels})
+    return Judge(model, mapping, unlike, features)
 
 
 def _check_map(

@@ -22,10 +22,14 @@ class Animation(Strict):
 
 
 class PanelMember(Strict):
-    """A judge with an explicit map from the ascended model's labels to the judge's own (label or index)."""
+    """A judge with an explicit map from the ascended model's labels to the judge's own (label or index).
+
+    features: its verdicts carry what it sees before it decides, so that checkpoints can be compared in its own terms.
+    """
 
     model: str
     map: dict[str, str | int] = {}
+    features: bool = False
 
 
 class Storage(Strict):

@@ -4,6 +4,7 @@ The whole image is resized to the judge's input, bicubic and without a crop. Cla
 explicit map, never by index: index 7 of two networks is as a rule not the same thing.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from classmodels.models.classifier import Classifier
 from classmodels.models.labels import find_class
 from classmodels.models.resolve import ResolvedModel
 from classmodels.models.spec import InputSpec
+from classmodels.panel.features import Penultimate
 from classmodels.store.records import TopClass
 
 BATCH = 8
@@ -59,15 +61,27 @@ def prepare(pixels: Pixels, spec: InputSpec) -> NDArray[np.float32] | None:
     return np.ascontiguousarray(np.moveaxis(normalised, -1, 0))
 
 
-def judge_images(judge: Classifier, images: Sequence[NDArray[np.float32]], device: torch.device) -> NDArray[np.float64]:
-    """The judge's probabilities, float64 [N, classes], for prepared images float32 [C, H, W] each."""
+def judge_images(
+    judge: Classifier,
+    images: Sequence[NDArray[np.float32]],
+    device: torch.device,
+    penultimate: Penultimate | None = None,
+) -> NDArray[np.float64]:
+    """The judge's probabilities, float64 [N, classes], for prepared images float32 [C, H, W] each.
+
+    penultimate: is given the features of these images, in their order.
+    """
     rows = []
     for start in range(0, len(images), BATCH):
         part = np.stack(images[start : start + BATCH])
         padded = np.concatenate((part, np.repeat(part[:1], BATCH - len(part), axis=0)))
         x = torch.from_numpy(padded).to(device).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            rows.append(judge.probabilities(judge.logits(x)).double().cpu().numpy()[: len(part)])
+            with penultimate or contextlib.nullcontext():
+                logits = judge.logits(x)
+            rows.append(judge.probabilities(logits).double().cpu().numpy()[: len(part)])
+            if penultimate is not None:
+                penultimate.take(logits, len(part))
     return np.concatenate(rows)
 
 

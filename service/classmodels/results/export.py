@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from classmodels.errors import DamagedError, InputError, StoreError
+from classmodels.errors import DamagedError, StoreError
 from classmodels.gallery.page import render_page
 from classmodels.gallery.units import Unit, read_units
 from classmodels.gallery.view import view_of
 from classmodels.results.place import Place
-from classmodels.results.survey import Gallery, survey
+from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry
 from classmodels.store.base import Read
 
@@ -64,7 +64,7 @@ class Exported:
 
 def export(place: Place, page: str) -> Exported:
     """Write the gallery that `place` means into the file `page`. Raises InputError where it means none, or several."""
-    gallery = _the_one(place)
+    gallery = the_gallery(place)
     units = read_units(place.store, gallery.plan)
     view = view_of(units, gallery.plan)
     shown = [unit for unit in units if unit.record is not None]
@@ -106,17 +106,6 @@ def export(place: Place, page: str) -> Exported:
         bytes=len(data),
         side=size.side,
     )
-
-
-def _the_one(place: Place) -> Gallery:
-    """The gallery that `place` means: its only one, or the latest of its only job."""
-    galleries = survey(place).galleries
-    jobs = sorted({one.plan.job for one in galleries})
-    if not galleries:
-        raise InputError(f"{place}: found no gallery, expected one, or the galleries of a job")
-    if len(jobs) > 1:
-        raise InputError(f"{place}: found galleries of {', '.join(jobs)}, expected one: {place}/galleries/{jobs[0]}")
-    return next((one for one in galleries if one.latest), galleries[-1])
 
 
 def _length(inlined: list[tuple[str, str]]) -> int:

@@ -14,12 +14,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from classmodels.errors import InputError
+from classmodels.gallery.nights import write_night
 from classmodels.gallery.page import point_latest
+from classmodels.results.nights import Made, made_at_night, stale_pages
 from classmodels.results.place import Place
 from classmodels.results.progress import megabytes
 from classmodels.results.survey import Gallery, Survey, survey
 from classmodels.store import Entry, Store
 from classmodels.store.believed import unit_key
+from classmodels.store.nights import nights_prefix
 from classmodels.store.records import Tombstone, dump, gallery_prefix, latest_key, parse, plan_key, tombstone_key
 
 THREADS = 16
@@ -66,7 +69,9 @@ def choose(place: Place, older_than: str | None, keep_last: int | None, now: dat
     """What a pruning of `place` deletes. Nothing is changed. Raises InputError where an argument is wrong.
 
     A gallery goes if it was begun longer ago than `older_than` (any age, if that is None) and is not among the
-    `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the last.
+    `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the last. Of
+    galleries that nights made, the last ones of each model in the order of its training are kept, and all of tagged
+    checkpoints.
     """
     if older_than is None and keep_last is None:
         raise InputError("expected --older-than AGE, --keep-last N, or both: what may go")
@@ -79,13 +84,14 @@ def choose(place: Place, older_than: str | None, keep_last: int | None, now: dat
             " run its job again, or delete this object first"
         )
     doomed = Doomed(place.store)
-    for job in sorted({one.plan.job for one in found.galleries}):
-        mine = sorted((one for one in found.galleries if one.plan.job == job), key=lambda one: (one.latest, one.begun))
+    nights = made_at_night(place.store, sorted({one.plan.job for one in found.galleries}))
+    for mine in _lines_of(found.galleries, nights):
         keep = 1 if keep_last is None else keep_last
         for position, one in enumerate(mine):
             old = before is None or one.begun < before
             meant = one.prefix.startswith(place.inside) or plan_key(one.plan.run12).startswith(place.inside)
-            goes = meant and old and position < len(mine) - keep
+            made = nights.get((one.plan.job, one.plan.run12))
+            goes = meant and old and position < len(mine) - keep and not (made and made.tagged)
             (doomed.galleries if goes else doomed.kept).append(one)
     plans = {one.plan.run12 for one in found.galleries}
     doomed.unfinished = [stone for stone in _tombstones(place.store) if stone.left and stone.run12 not in plans]
@@ -115,6 +121,9 @@ def carry_out(doomed: Doomed) -> None:
             list(threads.map(store.delete, keys))
     for stone in [*tombstones, *doomed.unfinished]:
         store.write(tombstone_key(stone.job, stone.run12), dump(stone.model_copy(update={"left": ()})))
+    for job in sorted({stone.job for stone in [*tombstones, *doomed.unfinished]}):
+        if next(store.list(f"{nights_prefix(job)}index/"), None) is not None:
+            write_night(store, job)
 
 
 def lines(doomed: Doomed) -> list[str]:
@@ -130,6 +139,20 @@ def lines(doomed: Doomed) -> list[str]:
         f" {len(doomed.kept)} galleries stay{shared}"
     )
     return said
+
+
+def _lines_of(galleries: list[Gallery], nights: dict[tuple[str, str], Made]) -> list[list[Gallery]]:
+    """The galleries of each job, oldest first; those that nights made apart, for each model and in its own order."""
+    lines: dict[tuple[str, str], list[Gallery]] = {}
+    for one in galleries:
+        made = nights.get((one.plan.job, one.plan.run12))
+        lines.setdefault((one.plan.job, made.source if made else ""), []).append(one)
+
+    def order(one: Gallery) -> Any:
+        made = nights.get((one.plan.job, one.plan.run12))
+        return (one.latest, made.place if made else 0, one.begun)
+
+    return [sorted(lines[key], key=order) for key in sorted(lines)]
 
 
 def _age(text: str) -> timedelta:
@@ -152,6 +175,10 @@ def _objects(found: Survey, doomed: Doomed) -> dict[str, Entry]:
     objects = {key: found.records[key] for key in doomed.units if key in found.records}
     for by_unit in (found.files_by_unit(), found.verdicts_by_unit()):
         objects |= {entry.key: entry for key in going for entry in by_unit.get(key, ())}
+    gone = {f"{unit.model}@{unit.model12}" for key in going if (unit := unit_key(key))}
+    pages = set(stale_pages(doomed.store, {one.plan.job for one in doomed.galleries}, gone))
+    if pages:
+        objects |= {entry.key: entry for entry in doomed.store.entries("nights/") if entry.key in pages}
     runs = [(one.plan.job, one.plan.run12) for one in doomed.galleries]
     for job, run12 in [*runs, *((stone.job, stone.run12) for stone in doomed.unfinished)]:
         for prefix in (gallery_prefix(job, run12), f"runs/{run12}/"):

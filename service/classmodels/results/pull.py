@@ -3,7 +3,7 @@
 First everything that is here is compared with what there is, mostly by listings (`fetch.py`); then units are
 brought in parallel, files before their record, so that in a pulled folder too a record means that its files are there.
 Each file is written under a temporary name and renamed; cut off at any moment, the same command goes on from there. The
-pages are made anew from what was pulled.
+pages, also those of nights, are made anew from what was pulled.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 
 from classmodels.errors import DamagedError, InputError
 from classmodels.gallery import write_gallery
+from classmodels.gallery.nights import index_entries, write_night
 from classmodels.gallery.page import point_latest
 from classmodels.results.fetch import Brought, Fetcher
 from classmodels.results.place import Place
@@ -24,6 +25,7 @@ from classmodels.store import RunPlan
 from classmodels.store.base import Read
 from classmodels.store.believed import record_of, unit_key
 from classmodels.store.folder import FolderStore
+from classmodels.store.nights import nights_prefix
 from classmodels.store.only import Only
 from classmodels.store.records import dump, parse, plan_key
 
@@ -70,6 +72,8 @@ def pull(place: Place, folder: str, only: Only, meter: Meter, *, dry_run: bool =
         fetcher = Fetcher(found, here, read)
         todo = {key: lack for key, lack in zip(keys, threads.map(fetcher.lacking, keys), strict=True) if lack.objects}
         copies = [entry for key, on in found.verdicts_by_unit().items() if key in wanted for entry in on]
+        nights = [] if place.inside or only.patterns else index_entries(place.store)
+        copies += nights
         copies = [entry for entry, same in zip(copies, threads.map(fetcher.is_here, copies), strict=True) if not same]
         report.current = len(wanted) - len(todo)
         size = sum(lack.bytes for lack in todo.values()) + sum(entry.size for entry in copies)
@@ -97,6 +101,10 @@ def pull(place: Place, folder: str, only: Only, meter: Meter, *, dry_run: bool =
             anew = bool(todo or copies)
             report.pages.append(here.locate(_gallery(one, wanted, here, read, bool(only.patterns), anew)))
         _point(galleries, here)
+        brought = {unit.model12 for key in todo if (unit := unit_key(key))}
+        for job in sorted({entry.key.split("/")[1] for entry in nights}):
+            if todo or copies or here.read(f"{nights_prefix(job)}index.html") is None:
+                report.pages.append(here.locate(write_night(here, job, again=brought)[-1]))
     report.seconds = time.monotonic() - began
     return report
 

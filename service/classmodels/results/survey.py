@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from classmodels.errors import InputError
 from classmodels.results.place import Place
 from classmodels.store import Entry, RunPlan, Store
 from classmodels.store.believed import unit_key
@@ -94,6 +95,17 @@ def survey(place: Place) -> Survey:
             found.files[entry.key] = entry
     found.verdicts = {entry.key: entry for entry in verdicts if meant(record_of_verdict(entry.key))}
     return found
+
+
+def the_gallery(place: Place) -> Gallery:
+    """The gallery that `place` means: its only one, or the latest of its only job. Raises InputError where none is."""
+    galleries = survey(place).galleries
+    jobs = sorted({one.plan.job for one in galleries})
+    if not galleries:
+        raise InputError(f"{place}: found no gallery, expected one, or the galleries of a job")
+    if len(jobs) > 1:
+        raise InputError(f"{place}: found galleries of {', '.join(jobs)}, expected one: {place}/galleries/{jobs[0]}")
+    return next((one for one in galleries if one.latest), galleries[-1])
 
 
 def record_of_file(key: str) -> str:

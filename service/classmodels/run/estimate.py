@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from classmodels.job.plan import Plan, Task, by_task
+from classmodels.job.plan import Plan, by_task
 from classmodels.store import Record, Store
 from classmodels.store.records import parse
 
@@ -40,16 +40,15 @@ def estimate(plan: Plan, store: Store) -> Estimate:
         spec = task.model.input
         raw = spec.size[0] * spec.size[1] * (3 if spec.channels >= 3 else 1)
         size += left * int(raw * (PNG_SHARE + FRAME_SHARE[animation.format] * animation.frames) + RECORD_BYTES)
-        rate = seconds_per_step(task, store)
+        rate = seconds_per_step(f"units/{task.prefix.split('/')[1]}/", store)
         seconds = None if seconds is None or rate is None else seconds + left * task.recipe.recipe.steps * rate
     hours = None if seconds is None else seconds / 3600
     return Estimate(len(plan.units), missing, objects, size, hours)
 
 
-def seconds_per_step(task: Task, store: Store) -> float | None:
-    """Median seconds of one step of one unit of the task's model, over some of its records under any recipe."""
-    folder = task.prefix.split("/")[1]
-    keys = [key for key in store.list(f"units/{folder}/") if key.endswith(".json")]
+def seconds_per_step(prefix: str, store: Store) -> float | None:
+    """Median seconds of one step of one unit, over some of the records below `prefix`, under any recipe."""
+    keys = [key for key in store.list(prefix) if key.endswith(".json")]
     rates = []
     for key in keys[:: max(1, len(keys) // SAMPLE)]:
         data = store.read(key)

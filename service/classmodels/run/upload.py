@@ -28,7 +28,7 @@ class Failure:
     """A unit that was not done, or a judge that did not judge, and why.
 
     record: the key that the unit's record would have. job_is_wrong: the job itself is to blame. passing: the same may
-    well succeed at another time or place.
+    well succeed at another time or place. for_good: the unit would fail again however often it was done.
     """
 
     what: str
@@ -36,6 +36,7 @@ class Failure:
     record: str | None = None
     job_is_wrong: bool = False
     passing: bool = False
+    for_good: bool = False
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Uploads:
             if reason is None:
                 self._tally.done += 1
             else:
-                self._tally.fail(Failure(str(unit), reason, unit.record_key, passing=passing))
+                self._tally.fail(Failure(str(unit), reason, unit.record_key, passing=passing, for_good=hopeless))
             if hopeless:
                 self.hopeless.add(unit.record_key)
             batch.complete &= reason is None or hopeless

@@ -13,6 +13,7 @@ from classmodels.image import decode_png
 from classmodels.job.panel import Judge
 from classmodels.job.plan import Task, Unit, by_task
 from classmodels.models.classifier import Classifier, load
+from classmodels.panel.features import Penultimate
 from classmodels.panel.judge import BATCH, judge_images, prepare, rank_of, same_class, top_classes
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
@@ -20,7 +21,7 @@ from classmodels.run.units import check_device, failure_of
 from classmodels.run.upload import Failure, Tally
 from classmodels.store import Record, Store, Verdict
 from classmodels.store.believed import record_of
-from classmodels.store.records import dump, verdict_key, verdict_prefix
+from classmodels.store.records import Features, dump, verdict_key, verdict_prefix
 
 log = logging.getLogger("classmodels")
 
@@ -120,8 +121,11 @@ def _judge(
             images.append(image)
         if not images:
             continue
-        for (unit, record), probabilities in zip(shown, judge_images(classifier, images, machine.device), strict=True):
-            verdict = _verdict(judge, classifier, unit, record, probabilities)
+        penultimate = Penultimate(classifier) if judge.features else None
+        answers = judge_images(classifier, images, machine.device, penultimate)
+        features = penultimate.found if penultimate is not None else [None] * len(answers)
+        for (unit, record), probabilities, seen in zip(shown, answers, features, strict=True):
+            verdict = _verdict(judge, classifier, unit, record, probabilities, seen)
             store.write(_key(judge, unit, record.image.sha256), dump(verdict))
             yield unit
         progress.step(len(shown))
@@ -142,7 +146,14 @@ def _image(unit: Unit, store: Store, classifier: Classifier) -> tuple[Record, np
     return record, image
 
 
-def _verdict(judge: Judge, classifier: Classifier, unit: Unit, record: Record, probabilities: np.ndarray) -> Verdict:
+def _verdict(
+    judge: Judge,
+    classifier: Classifier,
+    unit: Unit,
+    record: Record,
+    probabilities: np.ndarray,
+    features: Features | str | None,
+) -> Verdict:
     if not np.isfinite(probabilities).all():
         raise ModelError(f"model {classifier.name} gives {unit} probabilities that are NaN, and cannot judge it")
     index = same_class(unit.class_index, unit.label, unit.task.model, judge.model, judge.map)
@@ -158,4 +169,5 @@ def _verdict(judge: Judge, classifier: Classifier, unit: Unit, record: Record, p
         rank=None if index is None else rank_of(probabilities, index),
         probability=None if index is None else round(float(probabilities[index]), 6),
         top=top_classes(probabilities, classifier),
+        features=features,
     )

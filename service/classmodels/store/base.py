@@ -20,12 +20,15 @@ class Entry:
 
     md5: of its bytes, in hex, where the listing tells it; to find copies that need no second look, and for nothing
     that matters: a store may give something else there, which then equals no digest.
+
+    tag: what stays the same as long as the object does: the ETag in a bucket, the time in nanoseconds of a file.
     """
 
     key: str
     size: int
     modified: datetime
     md5: str | None = field(default=None, compare=False)
+    tag: str | None = field(default=None, compare=False)
 
 
 Read = Callable[[str], bytes | None]

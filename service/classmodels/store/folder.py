@@ -102,7 +102,8 @@ class FolderStore:
                         continue
                     with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                         status = os.stat(path)
-                        found.append(Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
+                        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                        found.append(Entry(key, status.st_size, modified, tag=str(status.st_mtime_ns)))
         except FileNotFoundError:
             return iter(())
         except OSError as error:

@@ -10,7 +10,7 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from classmodels.models.spec import Name
 
@@ -99,11 +99,26 @@ class TopClass(Stored):
     probability: Probability
 
 
+LONGEST_FEATURES = 4096
+"""Most values of an image's features in a verdict; longer ones are averaged down to as many."""
+
+
+class Features(Stored):
+    """What a judge sees of one image before it decides: the input of its last classifying layer, which `layer` names.
+
+    values: float16, little-endian, as base64, each between -1 and 1; times `scale` they are what the layer got.
+    """
+
+    layer: str
+    scale: Annotated[float, Field(ge=0, lt=3.5e38)]
+    values: Annotated[str, Field(max_length=4 * LONGEST_FEATURES)]
+
+
 class Verdict(Stored):
     """One judge's answer on one finished image (the PNG as stored, reloaded).
 
     `class_index` is the judge's own index of the unit's class, or None where the judge does not know that class;
-    then rank and probability are None too.
+    then rank and probability are None too. features: where the panel asks for them; a text says why there are none.
     """
 
     version: Literal[1] = 1
@@ -116,6 +131,15 @@ class Verdict(Stored):
     rank: Rank | None
     probability: Probability | None
     top: tuple[TopClass, ...]
+    features: Features | str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A verdict without features says nothing of them: it has the same bytes as before there were any."""
+        said: dict[str, Any] = serialize(self)
+        if self.features is None:
+            del said["features"]
+        return said
 
 
 class JudgeEntry(Stored):

@@ -127,7 +127,7 @@ class S3Store:
                 for one in page.get("Contents", ()):
                     md5 = one["ETag"].strip('"')  # the MD5 of an object that one PUT has written, but for some servers
                     key = one["Key"].removeprefix(self._prefix)
-                    found.append(Entry(key, one["Size"], one["LastModified"], md5 if len(md5) == 32 else None))
+                    found.append(Entry(key, one["Size"], one["LastModified"], md5 if len(md5) == 32 else None, md5))
             return found
 
         found = self._do("ListObjectsV2", start, fetch)
