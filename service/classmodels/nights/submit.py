@@ -15,9 +15,9 @@ def cluster(output: str, namespace: str | None) -> Submit:
     if not output.startswith("s3://"):
         raise InputError(f"--submit: found the output {output!r}, which pods cannot reach; expected s3://bucket/prefix")
     try:
-        from classmodels.cluster.connect import connect  # type: ignore[import-not-found, unused-ignore]
-        from classmodels.cluster.site import NAMESPACE  # type: ignore[import-not-found, unused-ignore]
-        from classmodels.cluster.submit import prepare, submit  # type: ignore[import-not-found, unused-ignore]
+        from classmodels.cluster.connect import connect
+        from classmodels.cluster.site import NAMESPACE
+        from classmodels.cluster.submit import prepare, submit
     except ImportError as error:
         raise InputError(
             f"--submit needs the client of Kubernetes, and {error.name or 'it'} is not installed here:"
