@@ -13,8 +13,9 @@ from classmodels.models.spec import InputSpec
 from classmodels.panel.judge import judge_images, prepare, rank_of, same_class, top_classes
 
 
-def model(model12, labels):
-    return SimpleNamespace(model12=model12, labels=None if labels is None else tuple(labels))
+def model(model12, labels, name=None):
+    spec = SimpleNamespace(name=name or model12)
+    return SimpleNamespace(model12=model12, labels=None if labels is None else tuple(labels), spec=spec)
 
 
 ANIMALS = ["ant", "bee", "crow"]
@@ -22,6 +23,11 @@ ANIMALS = ["ant", "bee", "crow"]
 
 def test_the_same_network_means_the_same_index_even_without_labels():
     assert same_class(2, "class 2", model("a", None), model("a", None), {}) == 2
+
+
+def test_two_checkpoints_of_one_model_have_the_same_classes_even_without_labels():
+    assert same_class(2, "class 2", model("a", None, "mine"), model("b", None, "mine"), {}) == 2
+    assert same_class(2, "class 2", model("a", None, "mine"), model("b", None, "other"), {}) is None
 
 
 def test_the_same_list_of_labels_means_the_same_index_even_where_a_label_stands_twice():

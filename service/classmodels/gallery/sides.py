@@ -85,7 +85,7 @@ def _noise(one: Side, other: Side, space: str) -> list[Distances]:
     """The distances between two seeds, in the older network's space or, where it has not seen them, in their own."""
     first, second = one.units(), other.units()
     shared = {index: unit for index, unit in first.items() if index in second}
-    seen = [found for unit in shared.values() for found in (_features(unit, space),) if found is not None]
+    seen = any(_features(unit, space) is not None for unit in second.values())
     pairs = _pairs(one, other, shared, {index: second[index] for index in shared}, space if seen else one.model12)
     return [pair.apart for pair in pairs if pair.apart is not None]
 

@@ -30,7 +30,8 @@ def same_class(
 ) -> int | None:
     """The judge's own index of class `index`, labelled `label`, of `model`; None where it does not know that class.
 
-    The same network, or the same list of labels, means the same index. Otherwise the label decides, after `mapping`.
+    The same network, or the same list of labels, means the same index; so do two checkpoints of one model, which have
+    one name, where it has no labels. Otherwise the label decides, after `mapping`.
     """
     if label in mapping:
         other = mapping[label]
@@ -40,7 +41,7 @@ def same_class(
     elif model.model12 == judge.model12 or (model.labels is not None and model.labels == judge.labels):
         return index
     elif model.labels is None:
-        return None
+        return index if judge.labels is None and model.spec.name == judge.spec.name else None
     if judge.labels is None:
         return None
     try:
