@@ -68,6 +68,8 @@ def test_a_broken_checkpoint_is_told_once_stops_no_other_and_is_tried_again_once
     (reason,) = (one["reason"] for one in first["checkpoints"] if one["end"] == "broken")
     markdown = (anywhere.store.read(first["summary"]) or b"").decode()
     assert reason in markdown
+    for page in (f"nights/{JOB}/index.html", f"nights/{JOB}/timeline/tiny/index.html"):
+        assert "step_2.safetensors" in (anywhere.store.read(page) or b"").decode(), page
     assert anywhere.run().out == "nothing new\n"
     anywhere.save("step_2.safetensors", seed=2, old=1800)
     assert ends(anywhere.night()) == {"step_2.safetensors": "done"}

@@ -99,7 +99,7 @@ def run_night(
         night.outcomes.append(outcome)
         if outcome.reason:
             progress.say(f"{work.found.uri}: {outcome.end}: {outcome.reason}")
-    done = {one.found.source_id for one in night.outcomes if one.end in ("done", "broken")}
+    done = {one.found.source_id: one.found.source for one in night.outcomes if one.end in ("done", "broken")}
     shown = show(doing, seen.discovery.candidates, done, store)
     night.pages, night.changes, night.failures = shown.pages, shown.changes, shown.failures
     night.seconds = time.monotonic() - began

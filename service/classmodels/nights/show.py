@@ -4,7 +4,7 @@ Whether the pages show all there is, is told by the digest of the index that the
 the next night makes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -48,8 +48,8 @@ class Showing:
     failures: list[Failure] = field(default_factory=list)
 
 
-def show(doing: Doing, candidates: Collection[Candidate], done: Collection[str], store: Store) -> Showing:
-    """Bring the pages up to date. done: source_ids of what is done or broken since `doing.listing` was made.
+def show(doing: Doing, candidates: Collection[Candidate], done: Mapping[str, str], store: Store) -> Showing:
+    """Bring the pages up to date. done: what is done or broken since `doing.listing` was made: its source_id and model.
 
     candidates: what lies where checkpoints are looked for. Raises StoreError.
     """
@@ -63,12 +63,12 @@ def show(doing: Doing, candidates: Collection[Candidate], done: Collection[str],
     _forget_stale(listing, candidates, store)
     listing = Listing.of(name, store.list(nights_prefix(name)))
     entries = read_entries(listing, store)
-    changed = {one.source for one in entries if not current or one.source_id in done}
+    changed = set(done.values()) if current else None
     there = {candidate.source_id for candidate in candidates}
     pairs = []
-    for source in sorted(changed):
+    for source in sorted({one.source for one in entries} if changed is None else changed):
         for older, newer in pairwise(_in_line(entries, source, name, store)):
-            if current and not {older.source_id, newer.source_id} & set(done):
+            if current and not {older.source_id, newer.source_id} & done.keys():
                 continue
             pairs.append((older, newer))
             if {older.source_id, newer.source_id} <= there:
