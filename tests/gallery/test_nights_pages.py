@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import Checkpoints, key_of
 from chromium import HOSTILE
 
+from checkpoints import Checkpoints, key_of
 from classmodels.errors import StoreError
 from classmodels.gallery.nights import read_changes, titles, write_night
 from classmodels.store import Store, open_store
