@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from chromium import HOSTILE
 
 from checkpoints import Checkpoints, key_of
 from classmodels.errors import StoreError
-from classmodels.gallery.nights import read_changes, write_night
+from classmodels.gallery.nights import read_changes, titles, write_night
 from classmodels.store import Store, open_store
 from classmodels.store.nights import Broken, broken_key, checkpoint_digest, compare_prefix, nights_prefix
 from classmodels.store.records import dump
@@ -239,6 +240,15 @@ def test_every_link_is_relative_and_leads_to_something(tmp_path: Path) -> None:
                 assert normpath(f"{key.rpartition('/')[0]}/{unquote(link)}") in keys, (key, link)
                 found += 1
     assert found > 60
+
+
+def test_checkpoints_of_one_step_are_told_apart_by_day_or_else_by_digest(run: Checkpoints) -> None:
+    one, other, third = run.done
+    days = [datetime(2026, 3, day, tzinfo=UTC) for day in (2, 3)]
+    same = [d.model_copy(update={"step": 4, "time": t}) for d, t in zip((one, other), days, strict=True)]
+    assert list(titles([*same, third]).values()) == ["step 4, 2026-03-02", "step 4, 2026-03-03", "step 400"]
+    twins = [d.model_copy(update={"step": 4}) for d in (one, other)]
+    assert list(titles(twins).values()) == [f"step 4 ({d.model12[:6]})" for d in twins]
 
 
 # What others may have put there

@@ -8,6 +8,7 @@ writes only where the bytes differ.
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -291,10 +292,14 @@ def _by_model(done: list[Done]) -> dict[str, list[Done]]:
 
 
 def titles(checkpoints: Iterable[Done]) -> dict[str, str]:
-    """What people call each checkpoint, by its model12: by step, epoch, time or file, and apart from each other."""
-    found = {one.model12: _title(one) for one in checkpoints}
-    several = {name for name in found.values() if list(found.values()).count(name) > 1}
-    return {key: f"{name} ({key[:6]})" if name in several else name for key, name in found.items()}
+    """What people call each checkpoint, by its model12: by step, epoch, time or file; where that does not tell them
+    apart, with the day or else the beginning of model12."""
+    done = list(checkpoints)
+    found = {one.model12: _title(one) for one in done}
+    for more in (lambda one: f", {one.time:%Y-%m-%d}" if one.time else "", lambda one: f" ({one.model12[:6]})"):
+        times = Counter(found.values())
+        found = {one.model12: found[one.model12] + (more(one) if times[found[one.model12]] > 1 else "") for one in done}
+    return found
 
 
 def _title(done: Done) -> str:
