@@ -396,6 +396,33 @@ def test_sigterm_ends_a_worker_with_130_in_time_and_its_log_is_there(
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()][-2:] == ["interrupted", "end"]
 
 
+def run_in_a_process(job: Path, sigterm_at: str = "nothing") -> subprocess.Popen[str]:
+    """A worker of all units, which gets SIGTERM as soon as it tells this event."""
+    command = [sys.executable, "-m", "classmodels.cli", "worker", "--job", job, "--index", "0", "--shards", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == sigterm_at:
+            process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    return process
+
+
+def test_sigterm_after_the_end_changes_nothing(tiny_job: Path) -> None:
+    assert run_in_a_process(tiny_job, "end").returncode == 0
+
+
+def test_sigterm_in_the_middle_of_an_import_ends_with_130_too(
+    tmp_path: Path, write_job: Callable[..., Path], tiny_data: Callable[[], dict[str, Any]]
+) -> None:
+    job = write_job(tmp_path, models=[tiny_data()["models"][0] | {"source": {"factory": "late:linear"}}])
+    (tmp_path / "src" / "late.py").write_text(
+        "exec('import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)')\n"
+        "from nets import linear\n"
+    )
+    assert run_in_a_process(job).returncode == 130
+
+
 def test_what_a_network_prints_is_no_event(
     tmp_path: Path, write_job: Callable[..., Path], tiny_data: Callable[[], dict[str, Any]], work: Command
 ) -> None:
