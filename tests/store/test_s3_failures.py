@@ -208,7 +208,7 @@ def test_a_host_that_does_not_answer_is_given_up(
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{full.getsockname()[1]}")
-        sentence = told(lambda: open_store(bucket_uri).read("a"), caplog, within=0.2 * s3.ATTEMPTS + 2)
+        sentence = told(lambda: open_store(bucket_uri).read("a"), caplog, within=s3.CONNECT_TIMEOUT * s3.ATTEMPTS / 2)
     assert "nothing answers there; maybe no route leads there; check storage.endpoint_url" in sentence
 
 
