@@ -173,7 +173,7 @@ if __name__ == "__main__":
     import classmodels.run.job
     import classmodels.store.s3
     import classmodels.worker  # noqa: F401
-    from classmodels.gallery.page import _environment
+    from classmodels.gallery.html import _environment
 
     Image.init()
     _environment().get_template("gallery.html")

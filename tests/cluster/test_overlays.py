@@ -29,7 +29,9 @@ from seaweed import GRPC, PARTS, _free_ports, _program
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(
-    path.parent.relative_to(K8S) for path in K8S.glob("*/**/kustomization.yaml") if "variants" not in path.parts
+    path.parent.relative_to(K8S)
+    for path in K8S.glob("*/**/kustomization.yaml")
+    if yaml.safe_load(path.read_text())["kind"] == "Kustomization"  # a component is nothing by itself
 )
 VARIANTS = sorted(path.name for path in (K8S / "variants").iterdir())
 Objects = dict[tuple[str, str], dict[str, Any]]
