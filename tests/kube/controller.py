@@ -81,7 +81,7 @@ class Controller:
 
     def fail(self, pod: Object, code: int, reason: str = "Error") -> None:
         """The container ends with this exit code; what follows is for the failure policy to say."""
-        self._phase(pod, "Failed", _ended(code, reason))
+        self._phase(pod, "Failed", _ended(code, reason, self._last_words(pod)))
         job = self._job(pod)
         action, rule = _action(job, pod, code)
         if action == "FailJob":
@@ -199,6 +199,11 @@ class Controller:
         assert job is not None
         return job
 
+    def _last_words(self, pod: Object) -> str:
+        """The end of its log, as a kubelet keeps it where the policy is FallbackToLogsOnError."""
+        lines = [line for _, line in self.api.logs.get(pod["metadata"]["name"], [])]
+        return "\n".join(lines[-80:])[-2048:]
+
     def _named(self, pod: Object) -> str:
         return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
@@ -244,8 +249,9 @@ def code_of(pod: Object) -> int:
     return int(pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"])
 
 
-def _ended(code: int, reason: str) -> dict[str, Any]:
-    return {"terminated": {"exitCode": code, "reason": reason, "finishedAt": timestamp()}}
+def _ended(code: int, reason: str, message: str = "") -> dict[str, Any]:
+    said = {"message": message} if message else {}
+    return {"terminated": {"exitCode": code, "reason": reason, "finishedAt": timestamp()} | said}
 
 
 def _action(job: Object, pod: Object, code: int) -> tuple[str, int]:

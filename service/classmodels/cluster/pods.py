@@ -10,6 +10,7 @@ from typing import Any
 
 from classmodels.cluster.answers import plain
 from classmodels.cluster.attempts import moment, true_conditions
+from classmodels.cluster.lines import last_event
 from classmodels.cluster.objects import CONTAINER
 
 LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
@@ -33,7 +34,6 @@ _CODES = {
     137: "killed",
     139: "crashed",
 }
-_SIGKILL = 137
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,17 @@ def _ended(status: Mapping[str, Any]) -> tuple[str, str]:
         why = plain(f"{status.get('reason') or ''} {status.get('message') or ''}", 200)
         return FAILED, why or "nobody says why"
     words = _CODES.get(code, f"ended with exit code {code}")
-    said = plain(str(ended.get("message") or ""), 200) if code != _SIGKILL else ""
-    return FAILED, f"{words} (exit code {code})" + (f": {said}" if said and code not in (2, 3, 4) else "")
+    said = _last_words(str(ended.get("message") or ""))
+    return FAILED, f"{words} (exit code {code})" + (f": {said}" if said else "")
+
+
+def _last_words(message: str) -> str:
+    """Why a container ended, from its termination message: the end of its log, as objects.py asks for."""
+    lines = message.strip().splitlines()
+    end = last_event(lines, "end")
+    if end is not None:
+        return plain(str(end.get("reason") or ""), 400)
+    return plain(lines[-1], 200) if lines else ""
 
 
 def _waiting(status: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from classmodels.cluster.attempts import COMPLETE, FAILED, REFUSED, Attempt, age, seconds_since
 from classmodels.cluster.runs import Run
-from classmodels.cluster.status import DELETING, PENDING, RUNNING, SUSPENDED, WAITING, Shard, Status
+from classmodels.cluster.status import DELETING, PENDING, RUNNING, STOPPED, SUSPENDED, WAITING, Shard, Status
 from classmodels.cluster.steer import Cancelled
 from classmodels.cluster.submit import ATTACHED, DONE, RESUMED, SUBMITTED, TRIED, Submitted
 
@@ -202,7 +202,7 @@ def _units(status: Status) -> str:
 
 
 def _shards(status: Status) -> str:
-    counts = [(state, status.count(state)) for state in ("done", FAILED, RUNNING, PENDING, WAITING)]
+    counts = [(state, status.count(state)) for state in ("done", FAILED, STOPPED, RUNNING, PENDING, WAITING)]
     said = ", ".join(f"{count} {state}" for state, count in counts if count)
     at_once = min(status.parallelism, len(status.shards))
     return said + (
@@ -243,7 +243,7 @@ def _remark(shard: Shard) -> str:
             said.append(f"{what} {_times(count)}")
     if shard.interrupted:
         said.append(f"was stopped {_times(shard.interrupted)}")
-    if shard.note and shard.state in (PENDING, FAILED):
+    if shard.note and shard.state in (PENDING, FAILED, STOPPED):
         said.append(shard.note)
     return ", ".join(said)
 

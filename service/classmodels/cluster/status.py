@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from classmodels.cluster.attempts import EXIT_CODES, Attempt, age, seconds_since
+from classmodels.cluster.attempts import COMPLETE, EXIT_CODES, Attempt, age, seconds_since
 from classmodels.cluster.client import Cluster
 from classmodels.cluster.lines import Event, last_event, number
 from classmodels.cluster.objects import CONTAINER
@@ -18,7 +18,8 @@ from classmodels.cluster.results import Failure, Look, Results
 from classmodels.cluster.waiting import why_no_pods, why_pending, why_suspended
 from classmodels.errors import ClusterError, StoreError
 
-WAITING, SUSPENDED, DELETING = "waiting", "suspended", "deleting"
+WAITING, STOPPED = "waiting", "stopped"
+SUSPENDED, DELETING = "suspended", "deleting"
 STUCK = 60.0
 """Seconds beyond its grace after which a pod that should be gone is worth a word."""
 TAIL = 20
@@ -29,7 +30,7 @@ MOST_LOGS = 32
 
 @dataclass(frozen=True)
 class Shard:
-    """One completion index. state: WAITING for its turn, PENDING, RUNNING, DONE or FAILED.
+    """One completion index. state: WAITING for its turn, PENDING, RUNNING, DONE, FAILED; STOPPED, with all the run.
 
     restarts: pods that failed, of all that it has had; taken: those that the cluster took away; interrupted: those that
     were stopped. note: of its pod now, or how the last one ended.
@@ -110,11 +111,8 @@ class Observer:
         now = datetime.now(UTC)
         warnings: list[str] = []
         pods = [read_pod(pod) for pod in self.cluster.list("Pod", {LABEL_JOB_NAME: attempt.name})]
-        self._note_gone(pods)
         look = self._results(attempt, warnings, with_store)
-        if look is not None:
-            there = {pod.name for pod in pods}
-            self.gone |= {pod: index for pod, index in look.pods.items() if pod not in there}
+        self._note_gone(attempt, pods, look)
         events = self._events(pods, warnings) if attempt.outcome is None else {}
         outcome = attempt.outcome
         shards = tuple(self._shard(index, attempt, pods, look, events) for index in range(attempt.shards))
@@ -148,9 +146,13 @@ class Observer:
             warnings=tuple(warnings),
         )
 
-    def _note_gone(self, pods: Sequence[Pod]) -> None:
-        there = {pod.name for pod in pods}
-        self.gone |= {name: index for name, index in self._seen.items() if name not in there}
+    def _note_gone(self, attempt: Attempt, pods: Sequence[Pod], look: Look | None) -> None:
+        """Pods that were seen, or have left a log, and are not there: unless the Job controller has ended them."""
+        outcome = attempt.outcome
+        if outcome is None or outcome.kind == COMPLETE or outcome.reason == "FailedIndexes":
+            there = {pod.name for pod in pods}
+            known = self._seen | (look.pods if look is not None else {})
+            self.gone |= {name: index for name, index in known.items() if name not in there}
         self._seen = {pod.name: pod.index for pod in pods}
 
     def _results(self, attempt: Attempt, warnings: list[str], with_store: bool) -> Look | None:
@@ -192,6 +194,8 @@ class Observer:
             state, shown = DONE, next((pod for pod in over if pod.state == DONE), None)
         elif index in attempt.failed:
             state, shown = FAILED, over[-1] if over else None
+        elif attempt.outcome is not None:
+            state, shown = STOPPED, over[-1] if over else None
         elif live is not None:
             state, shown = live.state, live
         else:
