@@ -305,7 +305,7 @@ def test_failed_indexes_are_told_while_others_go_on(run: Cluster) -> None:
     told = run.told()
     assert (told["state"], told["shards"][0]["state"], told["shards"][0]["failed"]) == ("running", "failed", 1)
     assert told["failures"] == [
-        {"what": str(run.plan.units[1]), "reason": "the score is not finite", "shard": 0},
+        {"what": str(run.plan.units[1]), "reason": "the score is not finite", "shard": 0, "is_unit": True},
     ]
     assert f"{run.plan.units[1]}: the score is not finite" in run.said()
 

@@ -122,7 +122,7 @@ def test_a_submission_can_be_watched_at_once(
     ended = run_command("submit", cluster_job(), "--watch")
     assert ended.code == 3
     assert ended.out.startswith("submitted ")
-    assert "classmodels retry" in ended.out.splitlines()[-1]
+    assert "classmodels retry" in ended.out.splitlines()[-2]
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(

@@ -73,7 +73,9 @@ class Cluster:
         act = self._act("list", f"{plural}.{group}", "")
         call = CustomObjectsApi(self._api).list_namespaced_custom_object
         return self._pages(
-            lambda more: self._json(act, lambda: call(group, version, self.namespace, plural, **more, **_RAW))
+            lambda more: self._json(
+                act, lambda: call(group, version, self.namespace, plural, limit=PAGE, **more, **_RAW)
+            )
         )
 
     def create(self, obj: Object, *, dry_run: bool = False) -> Object:

@@ -13,6 +13,9 @@ from classmodels.cluster.answers import plain
 from classmodels.cluster.client import Cluster
 from classmodels.errors import ClusterError
 
+CONNECTIONS = 64
+"""That are kept open: logs are read, and followed, side by side."""
+
 
 def connect(context: str | None = None, namespace: str | None = None, default: str = "default") -> Cluster:
     """The cluster that the kube config means, or the one that this process runs in. Nothing is asked of it yet.
@@ -28,6 +31,7 @@ def connect(context: str | None = None, namespace: str | None = None, default: s
     named, found = _configure(configuration, context)
     # Redirects are not followed, and what may be tried again is decided here.
     configuration.retries = False
+    configuration.connection_pool_maxsize = CONNECTIONS
     return Cluster(ApiClient(configuration), namespace or found or default, named)
 
 
