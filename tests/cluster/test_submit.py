@@ -200,6 +200,18 @@ def test_a_namespace_that_is_asked_for_is_where_it_runs(cluster_job: Write, run_
     assert not api.all("Job")
 
 
+def test_the_next_commands_find_the_namespace_that_the_job_names(
+    cluster_job: Write, run_command: Run, api: StandIn
+) -> None:
+    api.namespaces = (NAMESPACE, "other")
+    said = run_command("submit", cluster_job(cluster={"namespace": "other"})).out
+    name = api.all("Job", "other")[0]["metadata"]["name"]
+    assert f"classmodels status {name} --namespace other --watch" in said
+    assert run_command("status", name).code == 2
+    assert run_command("status", name, "--namespace", "other").code == 0
+    assert "--namespace" not in run_command("submit", cluster_job(cluster={"namespace": NAMESPACE})).out
+
+
 # A dry run
 
 

@@ -32,7 +32,11 @@ def connect(context: str | None = None, namespace: str | None = None, default: s
     # Redirects are not followed, and what may be tried again is decided here.
     configuration.retries = False
     configuration.connection_pool_maxsize = CONNECTIONS
-    return Cluster(ApiClient(configuration), namespace or found or default, named)
+    usual = found or default
+    place = ["--context", context] if context else []
+    if namespace not in (None, usual):
+        place += ["--namespace", str(namespace)]
+    return Cluster(ApiClient(configuration), namespace or usual, named, place)
 
 
 def _configure(configuration: Any, context: str | None) -> tuple[str, str | None]:

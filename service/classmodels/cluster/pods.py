@@ -111,7 +111,7 @@ def _ended(status: Mapping[str, Any]) -> tuple[str, str]:
     ended = _container(status).get("terminated") or {}
     code = ended.get("exitCode")
     if ended.get("reason") == "OOMKilled":
-        return FAILED, "out of memory: raise cluster.resources.limits.memory"
+        return FAILED, "out of memory: raise cluster.resources.requests.memory"
     if status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"):
         return TAKEN, plain(f"{status['reason']}: {status.get('message') or ''}", 200)
     if code == 130:
