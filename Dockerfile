@@ -1,8 +1,8 @@
-# The image of classmodels' workers, and of the command for machines with a container engine: `make image`.
+# The image of the workers, and of the command for machines with a container engine: `make image`.
 #
-# One base for both stages, so that the virtual environment built in the first runs in the second: any Debian with
-# Python 3.11 or later, its venv module, and a user database is not needed. Nothing here needs a GPU; at run time
-# CUDA 13.0 needs a driver of release 580 or later, and without one the image computes on the CPU.
+# Both stages have one base, for the virtual environment made in the first runs in the second: any Debian with Python
+# 3.11 or later and its venv module. No GPU is needed to build. To run on one, CUDA 13.0 needs a driver of release 580
+# or later; where there is none the image computes on the CPU.
 #
 # A package index of your own: --secret id=pip.conf,src=pip.conf, which leaves no trace in the image.
 ARG BASE=python:3.12-slim-bookworm

@@ -1,6 +1,7 @@
 """The objects of a run: what an API server takes, and what the run's design asks of them."""
 
 import copy
+import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
@@ -293,3 +294,15 @@ def test_the_rules_that_schemas_do_not_hold_are_looked_at(path: str, value: Any)
     found = problems(job)
     assert found
     assert not [one for one in found if one.startswith("schema")]
+
+
+@pytest.mark.parametrize(
+    ("zone", "known"), [("Europe/Berlin", True), ("Etc/UTC", True), ("Europe/Nowhere", False), ("CEST", False)]
+)
+def test_time_zones_are_looked_at_too(zone: str, known: bool) -> None:
+    if not zoneinfo.available_timezones():
+        pytest.skip("this machine has no list of time zones")
+    template = {"spec": {"template": make().job["spec"]["template"]}}
+    cron = {"schedule": "0 2 * * *", "timeZone": zone, "concurrencyPolicy": "Forbid", "jobTemplate": template}
+    found = problems({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"}, "spec": cron})
+    assert found == ([] if known else [f"{zone!r} is no time zone"])

@@ -1,14 +1,22 @@
 """k8s/: what kustomize makes of every overlay and variant, and whether the objects go together."""
 
+import contextlib
 import functools
 import itertools
+import os
 import re
+import subprocess
+import time
 import tomllib
+from base64 import b64decode
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from botocore.exceptions import BotoCoreError, ClientError
 
 from classmodels.cluster.objects import ENVIRONMENT, run_objects
 from classmodels.cluster.security import violations
@@ -16,6 +24,7 @@ from classmodels.cluster.site import DEFAULTS, read_defaults, settings
 from classmodels.job.schema import Cluster
 from kubectl import kubectl, needs_kubectl
 from manifests import pod_specs, problems
+from seaweed import GRPC, PARTS, _free_ports, _program
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
@@ -238,6 +247,38 @@ def test_the_laptops_bucket_is_where_its_workers_look() -> None:
     assert {"secretRef": {"name": secret, "optional": True}} in job_of(objects)["spec"]["template"]["spec"][
         "containers"
     ][0]["envFrom"]
+
+
+def test_the_laptops_bucket_is_there_once_its_server_has_started(tmp_path: Path) -> None:
+    """SeaweedFS as the Deployment starts it, but for ports that are free here: it knows the Secret's keys alone."""
+    objects = built(K8S / "overlays" / "dev")
+    (container,) = objects["Deployment", "seaweedfs"]["spec"]["template"]["spec"]["containers"]
+    secret = objects["Secret", "classmodels-s3"]["data"]
+    key, word = (b64decode(secret[f"AWS_{name}"]).decode() for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+    ports = dict(zip(PARTS, _free_ports(len(PARTS)), strict=True))
+    moved = [f"-{part}.port={port}" for part, port in ports.items()] + [f"-dir={tmp_path}", "-ip.bind=127.0.0.1"]
+    command = [_program(), *container["command"][1:], *container["args"], *moved]
+    environment = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": word, "PATH": os.environ["PATH"]}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    client = partial(boto3.client, "s3", endpoint_url=f"http://127.0.0.1:{ports['s3']}", region_name="us-east-1")
+    try:
+        ours = client(aws_access_key_id=key, aws_secret_access_key=word)
+        for _ in range(150):
+            with contextlib.suppress(BotoCoreError, ClientError):
+                if [bucket["Name"] for bucket in ours.list_buckets()["Buckets"]] == ["classmodels"]:
+                    break
+            time.sleep(0.2)
+        ours.put_object(Bucket="classmodels", Key="a", Body=b"a")
+        with pytest.raises(ClientError, match="NoSuchBucket"):
+            ours.put_object(Bucket="clasmodels", Key="a", Body=b"a")
+        with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+            client(aws_access_key_id=key, aws_secret_access_key="x").list_buckets()
+    finally:
+        server.terminate()
+        server.wait()
+        for part, port in ports.items():
+            for name in (f"{part}-{port}", f"{part}-grpc-{port + GRPC}"):
+                Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)
 
 
 def test_the_image_of_the_base_is_the_version_of_this_tree() -> None:

@@ -111,9 +111,15 @@ def test_a_wrong_site_is_told_also_where_it_was_not_read_from_yaml() -> None:
         settings(job(), [{"imag": "a"}])
 
 
-def test_an_empty_site_says_nothing(tmp_path: Path) -> None:
-    (tmp_path / "site.yaml").write_text("\n")
+@pytest.mark.parametrize("text", ["", "\n", "# image: a\n\n  # ttl: 3"])
+def test_an_empty_site_says_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(text)
     assert read_site_file(str(tmp_path / "site.yaml")) == {}
+
+
+def test_a_null_in_a_pod_template_is_kept_for_it_removes() -> None:
+    template = {"spec": {"nodeSelector": None, "containers": [{"name": "worker", "env": None}]}}
+    assert settings(job(pod_template=template), [{"pod_template": template}]).pod_templates == [template, template]
 
 
 def test_a_missing_site_is_an_error(tmp_path: Path) -> None:

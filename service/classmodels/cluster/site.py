@@ -74,7 +74,7 @@ class Settings:
 
 def read_site(data: bytes, where: str) -> dict[str, Any]:
     """A site's defaults from YAML; `where` is the name that problems carry. Raises JobFileError with all of them."""
-    if not data.strip():
+    if all(line.isspace() or line.lstrip().startswith(b"#") for line in data.splitlines(keepends=True)):
         return {}
     document = parse(data, where)
     problems = []
