@@ -139,14 +139,16 @@ def fork(request: dict[str, Any]) -> dict[str, Any]:
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             os._exit(1)
-        deadline = None if request["after"] is None else time.monotonic() + request["after"]
+        after, steps, began = request["after"], request["steps"], time.monotonic()
+        waiting = after is not None or steps is not None
         ended, status = 0, 0
         while not ended:
-            ended, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
-            if not ended and deadline is not None and time.monotonic() >= deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG if waiting else 0)
+            late = after is not None and time.monotonic() - began >= after
+            if not ended and waiting and (late or (steps is not None and counters.read()[1] >= steps)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, request["signal"])
-                deadline = None
+                waiting = False
             elif not ended:
                 time.sleep(0.001)
         said.seek(0)

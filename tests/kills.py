@@ -68,15 +68,17 @@ class Runs:
         *,
         at: int | None = None,
         after: float | None = None,
+        steps: int | None = None,
         with_signal: signal.Signals = signal.SIGKILL,
         threads: int = 1,
         **environment: str,
     ) -> Run:
-        """As `run`, with any command. with_signal: what it gets after `after` seconds."""
+        """As `run`, with any command. with_signal: what it gets after so many seconds, or in that step of an ascent."""
         request = {
             "command": list(arguments),
             "at": at,
             "after": after,
+            "steps": steps,
             "signal": with_signal,
             "environment": dict(os.environ) | {"OMP_NUM_THREADS": str(threads)} | environment,
         }

@@ -49,6 +49,7 @@ COMMANDS = [
     "prune",
     "fetch",
     "info",
+    "worker",
 ]
 
 

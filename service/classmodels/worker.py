@@ -27,6 +27,7 @@ from classmodels.run.event_log import EventLog
 from classmodels.run.events import End, Interrupted, Page, Start
 from classmodels.run.gpu import choose_worker_machine
 from classmodels.run.inputs import with_inputs
+from classmodels.run.interrupt import undisturbed
 from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine, cpu_name
 from classmodels.run.share import Ended, Share, do_share
@@ -37,7 +38,7 @@ from classmodels.s3 import S3Settings
 from classmodels.store import RunPlan, Store, open_store
 from classmodels.store.records import parse, plan_key
 
-LAST_WRITE, LAST_WRITE_INTERRUPTED = 15.0, 2.0
+LAST_WRITE, LAST_WRITE_INTERRUPTED = 10.0, 2.0
 """Seconds that the end of the log is given to get into the store. Some clusters give but 15 s to end after SIGTERM."""
 
 
@@ -81,17 +82,18 @@ def work(options: Options, stdout: TextIO) -> int:
             reason = first_line(error)
             raise
         finally:
-            events.tell(
-                End,
-                exit_code=code,
-                reason=reason,
-                done=tally.done,
-                already=tally.already,
-                failed=len(tally.failures),
-                verdicts=verdicts,
-                seconds=round(time.monotonic() - began, 3),
-            )
-            shipping.close(patience)
+            with undisturbed():
+                events.tell(
+                    End,
+                    exit_code=code,
+                    reason=reason,
+                    done=tally.done,
+                    already=tally.already,
+                    failed=len(tally.failures),
+                    verdicts=verdicts,
+                    seconds=round(time.monotonic() - began, 3),
+                )
+                shipping.close(patience)
     return code
 
 

@@ -172,6 +172,25 @@ def test_nothing_to_do_reads_no_record_and_no_image(tmp_path: Path, write_job, r
     assert not [key for key in seen if key.startswith(("units/", "verdicts/"))]
 
 
+@pytest.mark.parametrize("what", ["units", "verdicts"])
+def test_what_a_killed_process_left_unshown_is_shown_by_the_next_run(
+    tmp_path: Path, write_job, run_command, what: str
+) -> None:
+    job = write_job(tmp_path, panel="all")
+    assert run(run_command, job).code == 0
+    page = only(tmp_path, "out/galleries/tiny/*/gallery.json")
+    whole = page.read_bytes()
+    removed = only(tmp_path, f"out/{what}/tiny@*/**/0002*.json")
+    data = removed.read_bytes()
+    removed.unlink()
+    assert run_command("gallery", tmp_path / "out").code == 0
+    assert page.read_bytes() != whole
+    removed.write_bytes(data)  # as it is after a kill between this and the page
+    ended = json.loads(run(run_command, job).out)
+    assert (ended["done"], ended["verdicts"]) == (0, 0)
+    assert page.read_bytes() == whole
+
+
 def test_half_precision_carries_small_gradients() -> None:
     import torch
 

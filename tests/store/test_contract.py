@@ -33,6 +33,15 @@ def test_an_object_is_read_as_it_was_written_also_by_others(store: Store, reopen
         assert reopen().read(key) == data
 
 
+def test_a_file_is_written_like_bytes(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 5000)
+    store.write_file("a/b", tmp_path / "file", "0" * 64)
+    assert store.read("a/b") == bytes(range(256)) * 5000
+    with pytest.raises(FileNotFoundError):
+        store.write_file("a/c", tmp_path / "none", "0" * 64)
+    assert list(store.list("")) == ["a/b"]
+
+
 def test_writing_again_replaces_the_object(store: Store) -> None:
     for data in (b"first and longer", b"second"):
         store.write("a/b", data)

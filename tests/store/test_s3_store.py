@@ -1,6 +1,7 @@
 """What only a bucket has: headers, listings in pages, objects of others, a bucket that is missing."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -8,7 +9,7 @@ import pytest
 
 from classmodels.errors import InputError, StoreError
 from classmodels.s3 import S3Settings
-from classmodels.store import open_store
+from classmodels.store import open_store, s3
 from classmodels.store.s3 import S3Store
 from classmodels.store.served import cache_control, content_type
 from seaweed import ADMIN, BUCKET, SeaweedFS
@@ -48,6 +49,7 @@ def key_of(uri: str) -> str:
         ("x.safetensors", "application/octet-stream"),
         ("README.md", "text/markdown; charset=utf-8"),
         ("log.txt", "text/plain; charset=utf-8"),
+        ("0.pod.jsonl", "application/x-ndjson"),
         ("a.html.d/x", "application/octet-stream"),
     ],
 )
@@ -68,6 +70,7 @@ def test_an_object_has_the_type_that_its_name_says(name: str, expected: str) -> 
         ("galleries/a.0123456789ab.d/index.html", False),
         ("galleries/a/latest.json", False),
         ("runs/0123456789ab/plan.json", False),
+        ("runs/0123456789ab/logs/local/0.0123456789ab.jsonl", False),
     ],
 )
 def test_only_what_is_named_by_its_content_is_kept_for_ever(key: str, for_ever: bool) -> None:
@@ -83,6 +86,34 @@ def test_an_object_carries_its_type_its_lifetime_its_length_and_its_sha256(bucke
     assert head["ContentLength"] == len(data)
     assert head["Metadata"] == {"sha256": hashlib.sha256(data).hexdigest()}
     assert "ContentEncoding" not in head
+
+
+def test_a_large_file_goes_in_parts_and_carries_the_same(
+    bucket_uri: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = 5 << 20  # the least that S3 takes
+    monkeypatch.setattr(s3, "PART", part)
+    data = bytes(range(256)) * 4096 * 12
+    (tmp_path / "large").write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    store = open_store(bucket_uri)
+    store.write_file("runs/x/inputs/large.txt", tmp_path / "large", sha256)
+    head = client.head_object(Bucket=BUCKET, Key=f"{key_of(bucket_uri)}/runs/x/inputs/large.txt")
+    assert head["ETag"].endswith('-3"')
+    assert head["ContentLength"] == len(data) > 2 * part
+    assert head["Metadata"] == {"sha256": sha256}
+    assert head["ContentType"].startswith("text/plain")
+    assert store.read("runs/x/inputs/large.txt") == data
+
+
+def test_a_large_file_that_is_refused_is_told_in_a_sentence(
+    bucket_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PART", 100)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    (tmp_path / "large").write_bytes(bytes(200))
+    with pytest.raises(StoreError, match=r"cannot write .* the secret key is wrong"):
+        open_store(bucket_uri).write_file("large", tmp_path / "large", "0" * 64)
 
 
 # A bucket that others use too

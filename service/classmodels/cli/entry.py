@@ -3,6 +3,8 @@
 Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -52,4 +54,15 @@ def main() -> NoReturn:
     """The console script."""
     # A polite kill ends like Ctrl-C: what is done is kept and said.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(guarded(lambda: cli.main(standalone_mode=False)))
+    try:
+        code = guarded(lambda: cli.main(standalone_mode=False))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end has come anyway, with an exit code of its own
+    if code == 130:
+        # At once: threads that wait for a server are not waited for. And by this code: Python would end itself with
+        # SIGINT instead where the interrupt has passed through an exec, of which imports have many.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

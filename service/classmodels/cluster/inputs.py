@@ -197,11 +197,7 @@ class _Packing:
             return
         if checkpoints.is_named(model.spec.checkpoint, model.spec.source, model.base):
             # What torchvision knows by its name brings its preprocessing; without the name the job says that itself.
-            item["input"] = {
-                "size": list(model.input.size),
-                "mean": list(model.input.mean),
-                "std": list(model.input.std),
-            }
+            item["input"] = model.input.model_dump(mode="json")
             item["source"]["kwargs"] = copy.deepcopy(model.identity["source"]["kwargs"])
         if shards := checkpoints.shards_of(file):
             for part in (file, *shards):

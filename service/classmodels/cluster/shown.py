@@ -250,7 +250,7 @@ def _remark(shard: Shard) -> str:
             said.append(f"{what} {_times(count)}")
     if shard.interrupted:
         said.append(f"was stopped {_times(shard.interrupted)}")
-    if shard.note and (shard.state in (PENDING, STOPPED) or (shard.state == FAILED and not shard.failed)):
+    if shard.note and (shard.state == STOPPED or (shard.state == FAILED and not shard.failed)):
         said.append(shard.note)
     return ", ".join(said)
 

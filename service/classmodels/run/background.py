@@ -21,8 +21,9 @@ class Background:
         self._unfinished = 0
         self._error: BaseException | None = None
         self._closed = False
-        for number in range(threads):
-            Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+        self._threads = [Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def unfinished(self) -> int:
@@ -56,11 +57,14 @@ class Background:
         self.check()
         return True
 
-    def close(self) -> None:
-        """The threads end with what they are doing; what was not begun is not done."""
+    def close(self, seconds: float = 0) -> None:
+        """The threads end with what they are doing, which is waited for so long; what was not begun is not done."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads if seconds else ():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while True:

@@ -12,7 +12,7 @@ import torch
 from classmodels.errors import InputError, MachineError
 from classmodels.models.user_code import first_line
 from classmodels.ops.step import coefficients, step, workspace
-from classmodels.run.numerics import Machine, choose_machine
+from classmodels.run.numerics import Machine, choose_machine, named_device
 
 
 def choose_worker_machine(device: str, backend: str, require_cuda: bool) -> tuple[Machine, str | None]:
@@ -26,10 +26,10 @@ def choose_worker_machine(device: str, backend: str, require_cuda: bool) -> tupl
         raise InputError(f"found {found} beside --require-cuda, expected one of them")
     if device == "cpu" or (device == "auto" and backend == "cpp"):
         return choose_machine(device, backend), None
-    named = "cuda" if device == "auto" else device
+    named = named_device("cuda" if device == "auto" else device)
     why = why_not(named)
     if why is None:
-        machine = choose_machine(named, backend)
+        machine = choose_machine(str(named), backend)
         why = broken(machine)
         if why is None:
             return machine, None
@@ -38,7 +38,7 @@ def choose_worker_machine(device: str, backend: str, require_cuda: bool) -> tupl
     return choose_machine("cpu", backend), why
 
 
-def why_not(device: str = "cuda") -> str | None:
+def why_not(device: torch.device) -> str | None:
     """Why `device`, cuda or cuda:N, cannot be used, before anything is computed; None where it can."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"this torch ({torch.__version__}) is built for the CPU only: use an image with one for CUDA"
@@ -46,12 +46,8 @@ def why_not(device: str = "cuda") -> str | None:
         torch.cuda.init()
     except Exception as error:  # torch's own errors, of several kinds
         return _explain(str(error)) or f"CUDA does not start: {first_line(error)}"
-    try:
-        index = torch.device(device).index or 0
-    except RuntimeError:
-        raise InputError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from None
     count = torch.cuda.device_count()
-    if index >= count:
+    if (device.index or 0) >= count:
         return f"there is no {device}: torch sees {count} CUDA device{'' if count == 1 else 's'}{_visible()}"
     return None
 

@@ -32,6 +32,8 @@ FOLDER = "inputs"
 MOST = 20_000
 """Files of a job."""
 THREADS = 8
+LAST_FILE = 2.0
+"""Seconds that files under way are given where one has failed, so that nobody writes to a folder that is removed."""
 _MAX_BYTES = 1 << 24
 
 
@@ -102,7 +104,7 @@ def with_inputs(file: Path, job: Job, store: Store, run12: str | None, listener:
                 background.submit(partial(_bring, elsewhere, address, one, folder))
             background.wait()
         finally:
-            background.close()
+            background.close(LAST_FILE)
         shutil.rmtree(cache.root, ignore_errors=True)
         yield folder / file.name
 

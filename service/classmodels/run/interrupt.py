@@ -41,3 +41,16 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.check()
         self.requested = True
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """In its body, the last words of a process, SIGTERM is not heard: the end has come anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -39,12 +39,7 @@ def choose_machine(device: str = "auto", backend: str = "auto") -> Machine:
     """The device and backend for a request. Raises InputError where one was asked for by name and is missing."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() and backend != "cpp" else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from error
-    if chosen.type not in LARGEST_BATCH:
-        raise InputError(f"device {device!r} is not supported: expected auto, cpu, cuda or cuda:N")
+    chosen = named_device(device)
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {device!r} is not available: torch sees {torch.cuda.device_count()} CUDA devices")
     machine = Machine(chosen, backends.choose(backend, chosen))
@@ -57,6 +52,17 @@ def choose_machine(device: str = "auto", backend: str = "auto") -> Machine:
     else:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return machine
+
+
+def named_device(name: str) -> torch.device:
+    """The device called `name`, whether or not it is there. Raises InputError where none is called so."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in LARGEST_BATCH:
+        raise InputError(f"device {name!r} is not supported: expected auto, cpu, cuda or cuda:N")
+    return device
 
 
 def precision(requested: str, device: torch.device) -> str:
