@@ -13,7 +13,7 @@ import pytest
 from classmodels.cluster import logs
 from classmodels.cluster.lines import readable
 from classmodels.store import Store, open_store
-from kube.api import StandIn
+from kube.api import StandIn, passed, status
 from kube.controller import Controller
 from kube.rules import Object
 
@@ -137,6 +137,25 @@ def test_pods_that_are_gone_have_left_their_logs_in_the_bucket(
     keep(open_store(bucket_uri), job, 0, "gone", "this one is gone")
     keep(open_store(bucket_uri), job, 0, pod["metadata"]["name"], "an older copy of what is there")
     assert run_command("logs").out.splitlines() == ["   0 this one is gone", "   0 this one is there"]
+
+
+def test_where_a_node_does_not_answer_the_bucket_does(
+    submitted: Submit,
+    api: StandIn,
+    controller: Controller,
+    run_command: Command,
+    bucket_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("classmodels.cluster.client.PAUSES", ())
+    job = submitted()
+    first, _ = running(controller, api)
+    keep(open_store(bucket_uri), job, 0, first["metadata"]["name"], "kept in time")
+    down = status(500, "InternalError", "dial tcp: i/o timeout")
+    api.usual = lambda handler: down(handler) if "/log?" in handler.path else passed(handler)
+    first_line, second_line = run_command("logs").out.splitlines()
+    assert first_line == "   0 kept in time"
+    assert "dial tcp: i/o timeout" in second_line
 
 
 def test_logs_of_a_run_that_the_cluster_has_forgotten(

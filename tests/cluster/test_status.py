@@ -12,7 +12,7 @@ from classmodels.job.check import load_job
 from classmodels.job.plan import Plan, expand_plan
 from classmodels.store import open_store
 from classmodels.store.records import ReportedFailure, ShardReport, dump, report_key
-from kube.api import StandIn, status
+from kube.api import StandIn, passed, status
 from kube.controller import Controller
 from kube.rules import Object
 
@@ -221,7 +221,7 @@ def test_preemptions_and_failures_are_told_apart(run: Cluster) -> None:
     assert [(s["restarts"], s["taken"]) for s in told["shards"]] == [(0, 1), (1, 0), (0, 0)]
     said = run.said()
     assert "1 taken away: preempted: a pod of higher priority needed the room" in said
-    assert "1 failed: out of memory: raise cluster.resources.limits.memory" in said
+    assert "1 failed: out of memory: raise cluster.resources.requests.memory" in said
     assert "was taken away once" in said
     assert "failed and was restarted once" in said
 
@@ -305,7 +305,7 @@ def test_failed_indexes_are_told_while_others_go_on(run: Cluster) -> None:
     told = run.told()
     assert (told["state"], told["shards"][0]["state"], told["shards"][0]["failed"]) == ("running", "failed", 1)
     assert told["failures"] == [
-        {"what": str(run.plan.units[1]), "reason": "the score is not finite", "shard": 0},
+        {"what": str(run.plan.units[1]), "reason": "the score is not finite", "shard": 0, "is_unit": True},
     ]
     assert f"{run.plan.units[1]}: the score is not finite" in run.said()
 
@@ -350,6 +350,27 @@ def test_a_bucket_that_cannot_be_read_leaves_the_rest(run: Cluster, monkeypatch:
     assert (told["state"], told["done"], told["units"]) == ("running", None, 6)
     assert "the store cannot be read" in told["warnings"][0]
     assert "nobody knows how many are done" in run.said()
+
+
+def test_a_node_that_does_not_answer_leaves_the_rest(run: Cluster) -> None:
+    """The API server asks the kubelet for a log, and says 500 where that is down."""
+    first, second = run.running()
+    run.controller.say(second, progress(1, 21.0, 100))
+    down = status(500, "InternalError", "Get https://10.0.0.7:10250/containerLogs: dial tcp: i/o timeout")
+
+    def kubelet(handler: Any) -> None:
+        down(handler) if first["metadata"]["name"] in handler.path and "/log" in handler.path else passed(handler)
+
+    run.api.usual = kubelet
+    told = run.told()
+    assert (told["score"], told["warnings"]) == (21.0, [])
+
+
+def test_a_run_that_has_failed_and_still_has_pods_says_so(run: Cluster) -> None:
+    run.running()
+    message = "Job has reached the specified backoff limit"
+    run.job["status"]["conditions"] = [{"type": "FailureTarget", "status": "True", "message": message}]
+    assert f"waits for its pods to end: {message}" in run.said()
 
 
 def test_logs_that_may_not_be_read_leave_the_rest(run: Cluster) -> None:

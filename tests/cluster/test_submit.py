@@ -41,7 +41,7 @@ def test_a_run_is_a_job_that_owns_its_config_map_and_has_begun(
 
 def test_the_job_may_begin_only_when_all_is_there(api: StandIn, cluster_job: Write, run_command: Run) -> None:
     run_command("submit", cluster_job())
-    made = [(method, path.rpartition("?")[0] or path) for method, path in api.changes]
+    made = [(method, path.partition("?")[0]) for method, path in api.changes if "dryRun" not in path]
     name = api.all("Job")[0]["metadata"]["name"]
     core, batch = f"/api/v1/namespaces/{NAMESPACE}/configmaps", f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
     assert made == [("POST", core), ("POST", batch), ("PATCH", f"{core}/{name}"), ("PATCH", f"{batch}/{name}")]
@@ -139,13 +139,23 @@ def test_a_refused_user_has_uploaded_nothing(
     assert not uploaded(bucket_uri)
 
 
-def test_a_pod_template_with_a_slip_is_refused_by_the_server(
+def test_a_webhook_that_knows_no_dry_run_does_not_stand_in_the_way(
     api: StandIn, cluster_job: Write, run_command: Run
+) -> None:
+    message = "admission webhook x.example does not support dry run"
+    api.next(*[passed] * 2, status(400, "BadRequest", message))
+    assert run_command("submit", cluster_job()).code == 0
+    assert api.all("Job")
+
+
+def test_a_pod_template_with_a_slip_is_refused_by_the_server(
+    api: StandIn, cluster_job: Write, run_command: Run, bucket_uri: str
 ) -> None:
     ended = run_command("submit", cluster_job(cluster={"pod_template": {"spec": {"hostNmae": "x"}}}))
     assert ended.code == 2
     assert 'unknown field "spec.template.spec.hostNmae"' in ended.err
-    assert not api.all("Job")
+    assert not api.objects
+    assert not uploaded(bucket_uri)
 
 
 def test_pods_that_would_not_be_let_in_are_told_of_before(api: StandIn, cluster_job: Write, run_command: Run) -> None:
@@ -198,6 +208,18 @@ def test_a_namespace_that_is_asked_for_is_where_it_runs(cluster_job: Write, run_
     assert run_command("submit", cluster_job(), "--namespace", "other").code == 0
     assert api.all("Job", "other")
     assert not api.all("Job")
+
+
+def test_the_next_commands_find_the_namespace_that_the_job_names(
+    cluster_job: Write, run_command: Run, api: StandIn
+) -> None:
+    api.namespaces = (NAMESPACE, "other")
+    said = run_command("submit", cluster_job(cluster={"namespace": "other"})).out
+    name = api.all("Job", "other")[0]["metadata"]["name"]
+    assert f"classmodels status {name} --namespace other --watch" in said
+    assert run_command("status", name).code == 2
+    assert run_command("status", name, "--namespace", "other").code == 0
+    assert "--namespace" not in run_command("submit", cluster_job(cluster={"namespace": NAMESPACE})).out
 
 
 # A dry run
@@ -319,7 +341,7 @@ def test_an_answer_that_was_lost_makes_no_second_job(
     api: StandIn, cluster_job: Write, run_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("classmodels.cluster.client.PAUSES", (0.01, 0.02))
-    api.next(*[passed] * 3, answer_lost, answer_lost, passed, answer_lost, answer_lost)
+    api.next(*[passed] * 4, answer_lost, answer_lost, passed, answer_lost, answer_lost)
     assert run_command("submit", cluster_job()).code == 0
     [job], [config_map] = api.all("Job"), api.all("ConfigMap")
     assert job["spec"]["suspend"] is False
@@ -331,7 +353,7 @@ def test_a_server_that_fails_leaves_what_the_next_try_goes_on_with(
 ) -> None:
     monkeypatch.setattr("classmodels.cluster.client.PAUSES", (0.01, 0.02))
     down = status(500, "InternalError")
-    for healthy in range(7):
+    for healthy in range(8):
         api.faults.clear()
         api.next(*[passed] * healthy, down, down, down)
         assert run_command("submit", cluster_job()).code == 4

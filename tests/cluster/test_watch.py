@@ -101,9 +101,8 @@ def test_for_programs_each_line_is_a_status(
     submitted()
     meanwhile(lambda: finish(controller, api, 0, 0, 0))
     told = [json.loads(line) for line in run_command("status", "--watch", "--json").out.splitlines()]
-    *before, last = [one["state"] for one in told]
-    assert last == "complete"
-    assert {"running"} <= {*before} <= {"pending", "running"}
+    assert told[-1]["state"] == "complete"
+    assert {one["state"] for one in told[:-1]} <= {"pending", "running"}
     assert len(told) < 30
 
 
@@ -123,7 +122,7 @@ def test_a_submission_can_be_watched_at_once(
     ended = run_command("submit", cluster_job(), "--watch")
     assert ended.code == 3
     assert ended.out.startswith("submitted ")
-    assert "classmodels retry" in ended.out.splitlines()[-1]
+    assert "classmodels retry" in ended.out.splitlines()[-2]
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(

@@ -1,12 +1,13 @@
 """The commands that make and end runs on a cluster: render, submit, retry, cancel."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 
 import click
 
-from classmodels.cli.shared import CONTEXT, JOB, JSON, NAMESPACE, OUTPUT, RUN, SET, load, place_options, print_json
+from classmodels.cli.shared import CONTEXT, JOB, JSON, NAMESPACE, OUTPUT, RUN, SET, load, print_json
 
 
 @click.command()
@@ -122,12 +123,14 @@ def submit(
             done = submit_plan(plan, rendered, where, cluster, told)
     for warning in cluster.warnings if cluster else ():
         click.echo(f"the cluster warns: {warning}", err=True)
-    if as_json:
+    if as_json and watching:
+        click.echo(json.dumps(done.summary, ensure_ascii=False))  # a line like those that follow
+    elif as_json:
         print_json(done.summary)
     else:
-        click.echo("\n".join(submission(done, place_options(context, namespace))))
+        click.echo("\n".join(submission(done, cluster.place if cluster else ())))
     if watching and done.attempt is not None and not dry_run:
-        sys.exit(watch_run(find(done.name, context, done.namespace, None), as_json, place_options(context, namespace)))
+        sys.exit(watch_run(find(done.name, context, done.namespace, None), as_json))
     sys.exit(done.exit_code)
 
 
@@ -150,7 +153,7 @@ def retry(run: str | None, output: str | None, context: str | None, namespace: s
     if as_json:
         print_json({"name": attempt.name, "run12": attempt.run12, "attempt": attempt.number, "new": is_new})
         return
-    at = f" {shlex.join(place_options(context, namespace))}".rstrip()
+    at = f" {shlex.join(target.cluster.place)}".rstrip()
     click.echo(f"{'submitted' if is_new else 'submitted, which had been cut off:'} {attempt.name}")
     click.echo(f"  classmodels status {attempt.name}{at} --watch")
 

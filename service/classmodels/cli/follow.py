@@ -1,12 +1,11 @@
 """The commands that look at runs on a cluster: status, logs. `list` without SRC is in `results.py`."""
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from classmodels.cli.shared import CONTEXT, JSON, NAMESPACE, OUTPUT, RUN, place_options, print_json
+from classmodels.cli.shared import CONTEXT, JSON, NAMESPACE, OUTPUT, RUN, print_json
 
 if TYPE_CHECKING:
     from classmodels.cluster.target import Target
@@ -43,7 +42,7 @@ def status(
             click.echo(str(found))
         sys.exit(found.exit_code if watching else 0)
     if watching:
-        sys.exit(watch_run(target, as_json, place_options(context, namespace)))
+        sys.exit(watch_run(target, as_json))
     seen = Observer(target.cluster, target.results()).look(target.attempt)
     if as_json:
         print_json(asdict(seen))
@@ -89,7 +88,7 @@ def logs(
         click.echo("no worker has said anything (yet); `classmodels status` tells why", err=True)
 
 
-def watch_run(target: "Target", as_json: bool, where: Sequence[str] = ()) -> int:
+def watch_run(target: "Target", as_json: bool) -> int:
     """Follow the run until it is over; its exit code."""
     from classmodels.cluster.shown import ended
     from classmodels.cluster.status import Observer
@@ -100,9 +99,9 @@ def watch_run(target: "Target", as_json: bool, where: Sequence[str] = ()) -> int
         with screen(as_json, click.echo) as shown:
             code, last = watch(attempt, target.cluster, Observer(target.cluster, target.results()), shown)
     except KeyboardInterrupt:
-        at = " ".join([attempt.name, *where])
+        at = " ".join([attempt.name, *target.cluster.place])
         click.echo(f"the run goes on: classmodels status {at} --watch, or classmodels cancel {at}", err=True)
         raise
     if not as_json:
-        click.echo("\n".join(ended(attempt, last, where)))
+        click.echo("\n".join(ended(attempt, last, target.cluster.place)))
     return code

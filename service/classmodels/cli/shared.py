@@ -68,11 +68,5 @@ def report_failures(failures: Sequence[Any], shown: int = 20) -> None:
         click.echo(f"failed: {what[0]}{others}: {reason}", err=True)
 
 
-def place_options(context: str | None, namespace: str | None) -> list[str]:
-    """The options by which the next command finds the same place on the same cluster."""
-    named = {"--context": context, "--namespace": namespace}
-    return [word for option, value in named.items() if value for word in (option, value)]
-
-
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

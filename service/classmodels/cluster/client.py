@@ -6,7 +6,7 @@ request has a time limit; `answers.py` puts what fails into words. `kubernetes`,
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from classmodels.errors import ClusterError
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 20.0
+TAIL_TIMEOUT = 5.0
 PAUSES = (0.5, 2.0)
 """Seconds before what failed in passing is tried again, once the server has been reached."""
 LONGEST_PAUSE = 10.0
@@ -37,13 +38,14 @@ Objects = list[Object]
 class Cluster:
     """`namespace` of the cluster at `server`. Every method raises ClusterError.
 
-    warnings: what the server has warned of, such as pods that it would not let in.
+    place: the options by which another command finds the same. warnings: what the server has warned of, such as pods
+    that it would not let in.
     """
 
-    def __init__(self, api: Any, namespace: str, context: str) -> None:
+    def __init__(self, api: Any, namespace: str, context: str, place: Sequence[str] = ()) -> None:
         self._api = api
         self.server: str = api.configuration.host
-        self.namespace, self.context = namespace, context
+        self.namespace, self.context, self.place = namespace, context, place
         self.warnings: list[str] = []
         self._reached = False
 
@@ -73,7 +75,9 @@ class Cluster:
         act = self._act("list", f"{plural}.{group}", "")
         call = CustomObjectsApi(self._api).list_namespaced_custom_object
         return self._pages(
-            lambda more: self._json(act, lambda: call(group, version, self.namespace, plural, **more, **_RAW))
+            lambda more: self._json(
+                act, lambda: call(group, version, self.namespace, plural, limit=PAGE, **more, **_RAW)
+            )
         )
 
     def create(self, obj: Object, *, dry_run: bool = False) -> Object:
@@ -112,10 +116,16 @@ class Cluster:
         return True
 
     def log(self, pod: str, *, container: str, since: int | None = None, tail: int | None = None) -> str:
-        """What a container has printed; nothing where it has not begun, or the pod is gone."""
+        """What a container has printed; nothing where it has not begun, or the pod is gone.
+
+        tail: only so many lines, and only one try: these are read again soon, and a node that is down takes its time.
+        """
         options = {"since_seconds": since, "tail_lines": tail}
         try:
-            answer = self._log(pod, container, options, READ_TIMEOUT)
+            if tail is None:
+                answer = self._log(pod, container, options, READ_TIMEOUT, PAUSES)
+            else:
+                answer = self._log(pod, container, options, TAIL_TIMEOUT, ())
             with closing(answer):
                 return bytes(answer.data).decode(errors="replace")
         except ClusterError as error:
@@ -132,7 +142,7 @@ class Cluster:
         """
         options = {"since_seconds": since, "follow": True, "timestamps": True}
         rest = b""
-        with closing(self._log(pod, container, options, SILENCE)) as answer, suppress(*FAILURES):
+        with closing(self._log(pod, container, options, SILENCE, PAUSES)) as answer, suppress(*FAILURES):
             for chunk in answer.stream():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
@@ -140,14 +150,16 @@ class Cluster:
         if rest:
             yield rest.decode(errors="replace")
 
-    def _log(self, pod: str, container: str, options: Mapping[str, Any], patience: float) -> Any:
+    def _log(
+        self, pod: str, container: str, options: Mapping[str, Any], patience: float, pauses: Sequence[float]
+    ) -> Any:
         from kubernetes.client import CoreV1Api
 
         call = CoreV1Api(self._api).read_namespaced_pod_log
         given = {key: value for key, value in options.items() if value is not None}
         raw = {"_preload_content": False, "_request_timeout": (CONNECT_TIMEOUT, patience)}
         act = self._act("get", "pods/log", pod)
-        return self._patiently(act, lambda: call(pod, self.namespace, container=container, **given, **raw))
+        return self._patiently(act, lambda: call(pod, self.namespace, container=container, **given, **raw), pauses)
 
     def _object(self, verb: str, method: str, kind: str, name: str, **arguments: Any) -> Object:
         from kubernetes import client
@@ -198,10 +210,10 @@ class Cluster:
         if text and text not in self.warnings:
             self.warnings.append(text)
 
-    def _patiently(self, act: Act, ask: Callable[[], T]) -> T:
+    def _patiently(self, act: Act, ask: Callable[[], T], pauses: Sequence[float] | None = None) -> T:
         from kubernetes.client.exceptions import ApiException
 
-        for pause in (*PAUSES, None):
+        for pause in (*(PAUSES if pauses is None else pauses), None):
             try:
                 answer = ask()
                 self._reached = True

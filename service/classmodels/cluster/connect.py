@@ -13,6 +13,9 @@ from classmodels.cluster.answers import plain
 from classmodels.cluster.client import Cluster
 from classmodels.errors import ClusterError
 
+CONNECTIONS = 64
+"""That are kept open: logs are read, and followed, side by side."""
+
 
 def connect(context: str | None = None, namespace: str | None = None, default: str = "default") -> Cluster:
     """The cluster that the kube config means, or the one that this process runs in. Nothing is asked of it yet.
@@ -28,7 +31,12 @@ def connect(context: str | None = None, namespace: str | None = None, default: s
     named, found = _configure(configuration, context)
     # Redirects are not followed, and what may be tried again is decided here.
     configuration.retries = False
-    return Cluster(ApiClient(configuration), namespace or found or default, named)
+    configuration.connection_pool_maxsize = CONNECTIONS
+    usual = found or default
+    place = ["--context", context] if context else []
+    if namespace not in (None, usual):
+        place += ["--namespace", str(namespace)]
+    return Cluster(ApiClient(configuration), namespace or usual, named, place)
 
 
 def _configure(configuration: Any, context: str | None) -> tuple[str, str | None]:

@@ -70,11 +70,19 @@ def all_said(
     pods = {Source(pod.index, attempt.name, pod.name): pod for pod in _pods(attempt, cluster, index)}
     gone = {source for source in there if source.job == attempt.name and index in (None, source.index)}
     for source in sorted(gone | set(pods)):
-        said = cluster.log(source.pod, container=CONTAINER, since=_whole(age)) if source in pods else ""
+        said, unread = "", None
+        try:
+            said = cluster.log(source.pod, container=CONTAINER, since=_whole(age)) if source in pods else ""
+        except ClusterError as error:
+            if error.status < 500:  # else its node does not answer
+                raise
+            unread = error
         if said:
             yield from ((source, line) for line in said.splitlines())
         elif store is not None and source in there:  # the pod is gone, or its node has thrown its log away
             yield from ((source, line) for line in _lines(store, there[source], age))
+        elif unread is not None:
+            yield source, str(unread)
 
 
 def follow(attempt: Attempt, cluster: Cluster, index: int | None, age: float | None) -> Iterator[Line]:
@@ -126,7 +134,7 @@ def _reader(source: Source, cluster: Cluster, age: float | None, lines: "queue.Q
                     lines.put((source, line))
                 pod = cluster.get("Pod", source.pod)
             except ClusterError as error:
-                if not error.passing:
+                if not error.passing and error.status != 400:  # 400: its container has not begun after all
                     return
                 time.sleep(EVERY)
                 continue

@@ -65,6 +65,9 @@ class Pod:
         return self.state not in (PENDING, RUNNING)
 
 
+_SOME_FAILED = 3
+
+
 def read_pod(pod: Mapping[str, Any]) -> Pod:
     """`pod` as the API has it."""
     meta, spec, status = (pod.get(part) or {} for part in ("metadata", "spec", "status"))
@@ -108,7 +111,7 @@ def _ended(status: Mapping[str, Any]) -> tuple[str, str]:
     ended = _container(status).get("terminated") or {}
     code = ended.get("exitCode")
     if ended.get("reason") == "OOMKilled":
-        return FAILED, "out of memory: raise cluster.resources.limits.memory"
+        return FAILED, "out of memory: raise cluster.resources.requests.memory"
     if status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"):
         return TAKEN, plain(f"{status['reason']}: {status.get('message') or ''}", 200)
     if code == 130:
@@ -117,7 +120,8 @@ def _ended(status: Mapping[str, Any]) -> tuple[str, str]:
         why = plain(f"{status.get('reason') or ''} {status.get('message') or ''}", 200)
         return FAILED, why or "nobody says why"
     words = _CODES.get(code, f"ended with exit code {code}")
-    said = _last_words(str(ended.get("message") or ""))
+    # What failed where is in the shards' reports.
+    said = _last_words(str(ended.get("message") or "")) if code != _SOME_FAILED else ""
     return FAILED, f"{words} (exit code {code})" + (f": {said}" if said else "")
 
 

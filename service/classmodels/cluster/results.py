@@ -24,6 +24,7 @@ class Failure:
     what: str
     reason: str
     shard: int
+    is_unit: bool
 
 
 @dataclass
@@ -123,5 +124,9 @@ class Results:
             report = known[1]
             if report is not None:
                 shard = expected[entry.key]
-                found += [Failure(o.what, o.reason, shard) for o in report.failed if o.record not in there]
+                found += [
+                    Failure(o.what, o.reason, shard, o.record is not None)
+                    for o in report.failed
+                    if o.record not in there
+                ]
         return sorted(found, key=lambda one: one.shard)

@@ -40,7 +40,10 @@ def lines(status: Status) -> list[str]:
     if status.deadline_left is not None:
         left.append("the deadline is over" if status.deadline_left < 0 else f"deadline in {age(status.deadline_left)}")
     said += _part("left", [", ".join(left)] if left else [])
-    said += _part("pods", [f"{count} {text}" for text, count in status.endings.items()])
+    endings = sorted(status.endings.items(), key=lambda one: -one[1])
+    said += _part("pods", [f"{count} {text}" for text, count in endings[:REASONS]])
+    if len(endings) > REASONS:
+        said += _part("", [f"and {sum(count for _, count in endings[REASONS:])} in other ways"])
     said += _part("why", status.why)
     said += _part("warning", status.warnings)
     said += _part("failed", failures(status))
@@ -77,7 +80,8 @@ def failures(status: Status) -> list[str]:
         f"{what[0]}{f' and {len(what) - 1} more' if len(what) > 1 else ''}: {reason}"
         for reason, what in list(by_reason.items())[:REASONS]
     ]
-    return said + ([f"and {len(by_reason) - REASONS} other reasons"] if len(by_reason) > REASONS else [])
+    more = len(by_reason) - REASONS
+    return said + ([f"and for {more} more reason{'s' if more > 1 else ''}"] if more > 0 else [])
 
 
 def table(found: Sequence[Run], now: datetime) -> list[str]:
@@ -171,12 +175,15 @@ def ended(attempt: Attempt, last: Status | None, where: Sequence[str]) -> list[s
     at = f" {shlex.join(where)}" if where else ""
     if last is None or not last.is_over:
         return [f"{attempt.name} is not on the cluster any more: somebody has cancelled it; what is done stays"]
+    pull, logs = (
+        f"  classmodels pull {last.gallery or last.output} {attempt.job_name}",
+        f"  classmodels logs {attempt.name}",
+    )
     if last.state == COMPLETE:
-        return [f"  classmodels pull {last.gallery or last.output} {attempt.job_name}"]
-    logs = f"  classmodels logs {attempt.name}{at}"
+        return [pull]
     if last.state == REFUSED:
-        return [logs, f"  classmodels cancel {attempt.name}{at}    (once the cause is mended; then submit again)"]
-    return [logs, f"  classmodels retry {attempt.name}{at}"]
+        return [logs + at, f"  classmodels cancel {attempt.name}{at}    (once the cause is mended; then submit again)"]
+    return [logs + at, f"  classmodels retry {attempt.name}{at}", pull]
 
 
 def cancellation(done: Cancelled, output: str | None) -> list[str]:
@@ -193,7 +200,7 @@ def cancellation(done: Cancelled, output: str | None) -> list[str]:
 
 
 def _units(status: Status) -> str:
-    lost = len({failure.what for failure in status.failures})
+    lost = len({failure.what for failure in status.failures if failure.is_unit})
     failed = f", {lost} failed" if lost else ""
     if status.done is None:
         return f"{status.units}, nobody knows how many are done{failed}"
@@ -243,7 +250,7 @@ def _remark(shard: Shard) -> str:
             said.append(f"{what} {_times(count)}")
     if shard.interrupted:
         said.append(f"was stopped {_times(shard.interrupted)}")
-    if shard.note and shard.state in (PENDING, FAILED, STOPPED):
+    if shard.note and (shard.state == STOPPED or (shard.state == FAILED and not shard.failed)):
         said.append(shard.note)
     return ", ".join(said)
 

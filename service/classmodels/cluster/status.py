@@ -4,11 +4,12 @@
 says so; only the Job itself must be had. `shown.py` puts a status on the screen, `watch.py` looks again and again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from classmodels.cluster.answers import plain
 from classmodels.cluster.attempts import COMPLETE, EXIT_CODES, Attempt, age, seconds_since
 from classmodels.cluster.client import Cluster
 from classmodels.cluster.lines import Event, last_event, number
@@ -172,16 +173,18 @@ class Observer:
             self._turn = (self._turn + MOST_LOGS) % len(running)
             running = (running + running)[self._turn : self._turn + MOST_LOGS]
 
-        def read(name: str) -> Event | None:
-            return last_event(self.cluster.log(name, container=CONTAINER, tail=TAIL).splitlines(), "progress")
+        def read(name: str) -> Event | ClusterError | None:
+            try:
+                return last_event(self.cluster.log(name, container=CONTAINER, tail=TAIL).splitlines(), "progress")
+            except ClusterError as error:
+                return error
 
-        try:
-            with ThreadPoolExecutor(READERS, "logs") as threads:
-                found = dict(zip(running, threads.map(read, running), strict=True))
-        except ClusterError as error:
-            warnings.append(f"the workers' logs cannot be read, so score and time left are unknown: {error}")
-            return {}
-        return {name: event for name, event in found.items() if event is not None}
+        with ThreadPoolExecutor(READERS, "logs") as threads:
+            found = dict(zip(running, threads.map(read, running), strict=True))
+        errors = [error for error in found.values() if isinstance(error, ClusterError)]
+        if errors and len(errors) == len(found):  # some nodes that do not answer are told of by their pods
+            warnings.append(f"the workers' logs cannot be read, so score and time left are unknown: {errors[0]}")
+        return {name: event for name, event in found.items() if isinstance(event, Mapping)}
 
     def _shard(
         self, index: int, attempt: Attempt, pods: Sequence[Pod], look: Look | None, events: dict[str, Event]
@@ -221,6 +224,8 @@ class Observer:
             return ()
         if attempt.suspended:
             return (why_suspended(attempt, self.cluster),)
+        for failing in attempt.conditions("FailureTarget"):
+            return (f"it has failed, and waits for its pods to end: {plain(str(failing.get('message') or ''))}",)
         if all(pod.is_over for pod in pods) and seconds_since(attempt.started, now) > 5:
             return (why_no_pods(attempt, self.cluster),)
         some = why_pending(pods, now, self.cluster)

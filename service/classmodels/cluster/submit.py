@@ -1,6 +1,6 @@
 """`submit`: a job becomes a run on a cluster. Done twice it is one run; cut off anywhere, doing it again goes on.
 
-The order: what is there already is looked at; the plan and the inputs go to the bucket, each under the digest of its
+The order: what is there already is looked at, and the server is asked whether it would take the Job; the plan and the inputs go to the bucket, each under the digest of its
 bytes; then the ConfigMap, and the Job, suspended; the Job becomes the ConfigMap's owner, so that both are gone
 together; and last the Job may start. Each step finds by itself whether it was done, so nothing is kept of how far
 somebody came.
@@ -90,6 +90,7 @@ def submit(plan: Plan, rendered: Rendered, output: str, cluster: Cluster, meter:
     there = attempts(cluster, plan.run12)
     if there:
         return _attach(there[-1], rendered, output, cluster)
+    _ask_first(rendered, cluster)
     store = upload_inputs(plan, rendered, output, meter)
     if _is_done(plan, store):
         note = "every unit is done already, and the page is there: nothing was submitted"
@@ -189,6 +190,16 @@ def _changed(attempt: Attempt, rendered: Rendered) -> list[str]:
         f" `classmodels cancel {attempt.run12}` and submit again: what is done stays"
     )
     return [note]
+
+
+def _ask_first(rendered: Rendered, cluster: Cluster) -> None:
+    """Have the server check the Job before anything is made: what it would refuse leaves nothing behind."""
+    try:
+        cluster.create(rendered.objects.job, dry_run=True)
+    except ClusterError as error:
+        # Such an admission webhook is asked when the Job is made.
+        if "does not support dry run" not in str(error):
+            raise
 
 
 def _is_done(plan: Plan, store: Store) -> bool:

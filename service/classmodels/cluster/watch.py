@@ -117,6 +117,7 @@ def watch(attempt: Attempt, cluster: Cluster, observer: Observer, shown: Screen)
     away: float | None = None
     look_again = 0.0
     while True:
+        began = time.monotonic()
         try:
             found = cluster.get("Job", attempt.name)
             if found is None or Attempt(found).uid != attempt.uid:
@@ -142,4 +143,4 @@ def watch(attempt: Attempt, cluster: Cluster, observer: Observer, shown: Screen)
                 shown.say(f"{error}; the run goes on all the same, trying again for {age(PATIENCE)}")
             elif time.monotonic() - away > PATIENCE:
                 raise
-        time.sleep(EVERY)
+        time.sleep(max(EVERY, time.monotonic() - began))  # a run of thousands of pods takes a while to look at
