@@ -48,7 +48,7 @@ def marked(x: Tensor, classes: Tensor) -> Tensor:
 
 def network() -> nn.Module:
     with importable(HERE / "src"):
-        from nets import digits  # type: ignore[import-not-found]
+        from digits_net import digits  # type: ignore[import-not-found]
 
         built: nn.Module = digits()
     return built

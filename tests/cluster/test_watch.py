@@ -49,17 +49,24 @@ def meanwhile() -> Iterator[Callable[[Callable[[], Any]], None]]:
     assert not broken
 
 
+def looked(api: StandIn, times: int = 2) -> None:
+    """Wait until the server has been asked so many times more, however slow the machine: what is there was seen."""
+    before, end = len(api.seen), time.monotonic() + 5
+    while len(api.seen) < before + 3 * times and time.monotonic() < end:  # a look is some requests
+        time.sleep(0.01)
+
+
 def finish(controller: Controller, api: StandIn, *codes: int) -> None:
-    """Bring the run to its end, one pod after the other, with these exit codes; slowly enough to be watched."""
+    """Bring the run to its end, one pod after the other, with these exit codes, each state seen by who watches."""
     for code in codes:
         controller.sync()
         live = controller.live(api.all("Job")[0])
         if not live:
             return
         controller.run(live[0])
-        time.sleep(0.2)
+        looked(api)
         controller.succeed(live[0]) if code == 0 else controller.fail(live[0], code)
-        time.sleep(0.2)
+        looked(api)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +139,13 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(
 
     def act() -> None:
         controller.sync()
-        time.sleep(0.5)
+        looked(api)
         api.usual = status(503, "ServiceUnavailable", "the API server is shutting down")
-        time.sleep(0.5)
+        looked(api)
         api.usual = reset
-        time.sleep(0.5)
+        looked(api)
         api.usual = passed
+        looked(api)
         finish(controller, api, 0, 0, 0)
 
     meanwhile(act)

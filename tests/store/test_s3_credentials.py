@@ -103,7 +103,7 @@ def test_half_a_pair_of_credentials_is_told(bucket_uri: str, monkeypatch: pytest
 
 
 def test_nothing_that_is_logged_holds_a_secret(bucket_uri: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "urllib3"):
         store = open_store(bucket_uri)
         for act in ("write", "read", "list", "delete"):
             ACTS[act](store)
