@@ -1,9 +1,9 @@
 """`submit`: a job becomes a run on a cluster. Done twice it is one run; cut off anywhere, doing it again goes on.
 
-The order: what is there already is looked at, and the server is asked whether it would take the Job; the plan and the inputs go to the bucket, each under the digest of its
-bytes; then the ConfigMap, and the Job, suspended; the Job becomes the ConfigMap's owner, so that both are gone
-together; and last the Job may start. Each step finds by itself whether it was done, so nothing is kept of how far
-somebody came.
+The order: what is there already is looked at, and the server is asked whether it would take the Job; the plan and the
+inputs go to the bucket, each under the digest of its bytes; then the ConfigMap, and the Job, suspended; the Job becomes
+the ConfigMap's owner, so that both are gone together; and last the Job may start. Each step finds by itself whether it
+was done, so nothing is kept of how far somebody came.
 """
 
 from collections.abc import Mapping
