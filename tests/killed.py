@@ -38,14 +38,14 @@ class Trap:
             setattr(kind, name, self._hooked(name, getattr(kind, name)))
 
     def _hooked(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def act(store: Any, *arguments: Any) -> Any:
+        def act(store: Any, *arguments: Any, **options: Any) -> Any:
             with self._lock:
                 number = self._counted()
             if number == self._at:
                 if name != "write":
                     die()
                 self._armed.now = True
-            return real(store, *arguments)
+            return real(store, *arguments, **options)
 
         return act
 

@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that `--help` answers at once.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -61,6 +62,7 @@ def main() -> NoReturn:
     if code == 130:
         # At once: threads that wait for a server are not waited for. And by this code: Python would end itself with
         # SIGINT instead where the interrupt has passed through an exec, of which imports have many.
+        atexit._run_exitfuncs()  # the Kubernetes client has keys in temporary files, which go at the end
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
