@@ -1,6 +1,7 @@
 """`status --watch` and `submit --watch`: news as they come, an exit code at the end, and bad days in between."""
 
 import json
+import os
 import re
 import signal
 import threading
@@ -221,13 +222,18 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(
     submitted: Submit, api: StandIn, run_command: Command, meanwhile: Callable[..., None]
 ) -> None:
     name = submitted()["metadata"]["name"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    over = threading.Event()
 
     def act() -> None:
-        time.sleep(0.7)
-        signal.raise_signal(signal.SIGINT)
+        looked(api, times=4)
+        while not over.is_set():  # again where it came between two commands' handlers
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(3)
 
     meanwhile(act)
     ended = run_command("status", "--watch")
+    over.set()
     assert ended.code == 130
     assert ended.err.strip() == f"the run goes on: classmodels status {name} --watch, or classmodels cancel {name}"
     assert api.all("Job")
