@@ -98,7 +98,8 @@ def test_whatever_happens_to_nights_and_checkpoints_the_end_is_that_of_one_clean
     assert {key for key, data in clean.items() if disturbed.get(key) != data} == set()
     # Beyond that there is only what was true for a night: checkpoints that were neighbours until another came between.
     beyond = {key for key in disturbed if key not in clean}
-    assert {key for key in beyond if not key.startswith(("verdicts/", f"nights/{JOB}/compare/"))} == set()
+    # So is the plan of a run that was killed before its first unit, of a checkpoint that was then written anew.
+    assert {key for key in beyond if not key.startswith(("verdicts/", f"nights/{JOB}/compare/", "runs/"))} == set()
 
 
 def test_two_nights_at_once_leave_what_one_leaves(slow_nights: Nights) -> None:
