@@ -37,6 +37,11 @@ class Gallery:
     def page(self) -> str:
         return f"{self.prefix}index.html"
 
+    @property
+    def finished(self) -> bool:
+        """Whether it has its page, which is written once everything that could be done is."""
+        return self.page in self.objects
+
 
 @dataclass
 class Survey:
