@@ -82,6 +82,7 @@ _REASONS = {
     "BadDigest": _ON_THE_WAY,
     "XAmzContentSHA256Mismatch": _ON_THE_WAY,
     "IncompleteBody": _ON_THE_WAY,
+    "RequestTimeout": ("the request did not arrive in time", "look at the network, and at proxies before the server"),
     "EntityTooLarge": ("the object is larger than the server takes", "ask whoever runs it for the limit"),
     "QuotaExceeded": _FULL,
     "XMinioStorageFull": _FULL,
@@ -173,7 +174,7 @@ def is_passing(error: Exception) -> bool:
     An object that differs from what was written stays as it is.
     """
     if isinstance(error, boto.ClientError):
-        return status_of(error) in _PASSING
+        return status_of(error) in _PASSING or code_of(error) == "RequestTimeout" or is_damage(error)
     if isinstance(error, (BodyDiffersError, boto.SSLError)):
         return False
     return isinstance(error, (boto.HTTPClientError, boto.ConnectionError)) or is_damage(error)

@@ -277,6 +277,31 @@ def test_an_interrupt_does_not_wait_for_a_store_that_never_answers(
     watching.join()
 
 
+def test_an_interrupt_stays_one_where_the_store_breaks_down_meanwhile(
+    job: Path,
+    run_command: Command,
+    before_writing: Callable[[Write], None],
+    steps: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(numerics.LARGEST_BATCH, "cpu", 1)
+    gate = Event()
+
+    def act(key: str) -> None:
+        if key.startswith("units/"):
+            assert gate.wait(30)
+            raise StoreError("cannot write: the disk is full")
+
+    before_writing(act)
+    watching = when(lambda: len(steps) >= 2 * STEPS, lambda: (interrupt(), time.sleep(0.5), gate.set()))
+    ended = run_command("run", job)
+    watching.join()
+    assert ended.code == 130
+    assert "what had finished ascending is not written: cannot write: the disk is full" in caplog.text
+    assert "interrupted: 0 units are done and kept, 5 are left" in ended.err
+
+
 # A real server
 
 
