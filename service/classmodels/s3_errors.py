@@ -82,6 +82,7 @@ _REASONS = {
     "BadDigest": _ON_THE_WAY,
     "XAmzContentSHA256Mismatch": _ON_THE_WAY,
     "IncompleteBody": _ON_THE_WAY,
+    "ConditionalRequestConflict": ("others write the same object, each time", "run the same command again"),
     "RequestTimeout": ("the request did not arrive in time", "look at the network, and at proxies before the server"),
     "EntityTooLarge": ("the object is larger than the server takes", "ask whoever runs it for the limit"),
     "QuotaExceeded": _FULL,
@@ -124,7 +125,7 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
     ),
 )
 _MISSING = {"NoSuchKey", "KeyTooLongError"}
-_RESENT = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+_RESENT = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "ConditionalRequestConflict"}
 
 
 @contextlib.contextmanager
@@ -153,7 +154,8 @@ def is_missing(error: Exception) -> bool:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether bytes were lost or changed on the way, so that asking or sending again may help; botocore does not."""
+    """Whether asking or sending again may help, which botocore does not do: bytes were lost or changed on the way, or
+    somebody else was writing the same object."""
     if isinstance(error, boto.ClientError):
         return code_of(error) in _RESENT
     return isinstance(

@@ -41,14 +41,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def before_writing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Write], None]:
     """`before_writing(act)` has `act(key)` called before every write, in the thread that writes."""
-    real = FolderStore.write
 
     def install(act: Write) -> None:
-        def write(store: FolderStore, key: str, data: bytes) -> None:
-            act(key)
-            real(store, key, data)
+        for name in ("write", "create"):
+            real = getattr(FolderStore, name)
 
-        monkeypatch.setattr(FolderStore, "write", write)
+            def write(store: FolderStore, key: str, data: bytes, real: Callable[..., Any] = real) -> Any:
+                act(key)
+                return real(store, key, data)
+
+            monkeypatch.setattr(FolderStore, name, write)
 
     return install
 

@@ -46,6 +46,13 @@ class Store(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Create or replace the object `key`, atomically and durably."""
 
+    def create(self, key: str, data: bytes) -> bool:
+        """As `write`, unless the object is there already: False, and it stays as it is.
+
+        Of several writers at the same time one wins. A bucket whose server knows no such condition takes them all, one
+        after the other: nothing may depend on it. True may also become False: where the answer to it was lost.
+        """
+
     def write_file(self, key: str, file: Path, sha256: str) -> None:
         """As `write`, the bytes of a file of any size, whose digest is told. Raises OSError too, from reading it."""
 

@@ -6,6 +6,8 @@ A record is believed only under the key that its own identity gives, with file n
 import re
 from typing import NamedTuple
 
+from classmodels.errors import DamagedError
+from classmodels.store.base import Read
 from classmodels.store.records import FileEntry, Record, parse
 
 _RECORD_KEY = re.compile(
@@ -36,6 +38,14 @@ def unit_key(key: str) -> UnitKey | None:
     if match is None:
         return None
     return UnitKey(match["model"], match["model12"], match["recipe"], match["recipe12"], int(match["index"]))
+
+
+def read_believed(read: Read, key: str) -> bytes | None:
+    """The bytes at `key`; None where there are none, or none that can be believed. Raises StoreError as `read` does."""
+    try:
+        return read(key)
+    except DamagedError:
+        return None
 
 
 def record_of(key: str, data: bytes) -> Record | None:

@@ -34,6 +34,10 @@ PART = 1 << 26
 T = TypeVar("T")
 
 
+class _ConditionalError(Exception):
+    """The server does not take a write with a condition."""
+
+
 class S3Store:
     """Objects of one bucket whose names begin with the prefix of `uri`. The bucket must be there: it is never created.
 
@@ -59,6 +63,16 @@ class S3Store:
         self._looked_for_bucket = False
 
     def write(self, key: str, data: bytes) -> None:
+        self._put(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        try:
+            return self._put(key, data, IfNoneMatch="*")
+        except _ConditionalError:
+            return self._put(key, data)
+
+    def _put(self, key: str, data: bytes, **condition: str) -> bool:
+        """False where `condition` does not hold. Raises _ConditionalError where the server knows no conditions."""
         name = self._name(key)
         about = {
             "ContentType": content_type(key),
@@ -68,7 +82,19 @@ class S3Store:
             # even look at the sha256 that the request is signed with.
             "ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
         }
-        self._do("PutObject", name, lambda client: client.put_object(Bucket=self._bucket, Key=name, Body=data, **about))
+
+        def put(client: Any) -> bool:
+            try:
+                client.put_object(Bucket=self._bucket, Key=name, Body=data, **about, **condition)
+            except ClientError as error:
+                if condition and status_of(error) == 412:
+                    return False
+                if condition and status_of(error) == 501:
+                    raise _ConditionalError from None
+                raise
+            return True
+
+        return self._do("PutObject", name, put)
 
     def write_file(self, key: str, file: Path, sha256: str) -> None:
         if file.stat().st_size <= PART:
