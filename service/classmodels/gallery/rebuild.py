@@ -5,6 +5,7 @@ import logging
 from classmodels.errors import InputError, StoreError
 from classmodels.gallery.page import write_gallery
 from classmodels.store import RunPlan, Store
+from classmodels.store.believed import read_believed
 from classmodels.store.records import gallery_prefix, parse
 
 log = logging.getLogger("classmodels")
@@ -43,7 +44,7 @@ def rebuild(store: Store, inside: str = "") -> list[str]:
 
 def _plan(store: Store, key: str) -> RunPlan:
     """The plan under `key`. Raises InputError where it is not that of its run."""
-    plan = parse(RunPlan, store.read(key) or b"")
+    plan = parse(RunPlan, read_believed(store.read, key) or b"")
     if plan is None:
         raise InputError("it is not the plan of a run")
     if plan.run12 != key.split("/")[1]:

@@ -7,11 +7,12 @@ is next.
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from classmodels.errors import InputError
 from classmodels.store import Record, RunPlan, Store, Verdict
-from classmodels.store.believed import OBJECT_BYTES, record_of, unit_key
+from classmodels.store.believed import OBJECT_BYTES, read_believed, record_of, unit_key
 from classmodels.store.records import JudgeEntry, parse, verdict_key
 
 State = Literal["done", "missing", "damaged"]
@@ -97,7 +98,7 @@ def relation(judge: JudgeEntry, model12: str, family: str) -> Relation:
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[bytes | None]:
     with store.reading() as read, ThreadPoolExecutor(_READERS, "gallery-read") as readers:
-        return list(readers.map(read, keys))
+        return list(readers.map(partial(read_believed, read), keys))
 
 
 def _record(key: str, data: bytes | None) -> tuple[Record | None, State]:

@@ -19,7 +19,7 @@ class Entry:
     """One object as a listing has it. size: in bytes; modified: when it was last written, in UTC.
 
     md5: of its bytes, in hex, where the listing tells it; to find copies that need no second look, and for nothing
-    that matters: a store may give something else there, which then equals no digest.
+    else: a store may give something else there. Where it equals no digest of ours, that says nothing.
 
     tag: what stays the same as long as the object does: the ETag in a bucket, the time in nanoseconds of a file.
     """
