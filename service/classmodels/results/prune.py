@@ -26,7 +26,7 @@ from classmodels.results.progress import megabytes
 from classmodels.results.survey import Gallery, Survey, record_of_file, record_of_verdict, survey
 from classmodels.run.state import STATES, state_prefix
 from classmodels.store import Entry, Store
-from classmodels.store.believed import unit_key
+from classmodels.store.believed import read_believed, unit_key
 from classmodels.store.nights import nights_prefix
 from classmodels.store.records import (
     RunPlan,
@@ -203,7 +203,7 @@ def _begun_meanwhile(doomed: Doomed) -> list[RunPlan]:
     """The plans of runs that began since the choice; also of one whose gallery is pruned, if it was run again."""
     known = {plan_key(one.plan.run12) for one in doomed.kept}
     keys = [key for key in doomed.store.list("runs/") if key.endswith("/plan.json") and key not in known]
-    plans = (parse(RunPlan, doomed.store.read(key) or b"") for key in keys)
+    plans = (parse(RunPlan, read_believed(doomed.store.read, key) or b"") for key in keys)
     return [plan for plan in plans if plan is not None]
 
 
@@ -227,7 +227,7 @@ def _age(text: str) -> timedelta:
 
 def _tombstones(store: Store) -> Iterator[Tombstone]:
     for key in store.list("galleries/"):
-        stone = parse(Tombstone, store.read(key) or b"") if key.endswith("/deleted.json") else None
+        stone = parse(Tombstone, read_believed(store.read, key) or b"") if key.endswith("/deleted.json") else None
         if stone is not None and key == tombstone_key(stone.job, stone.run12):
             yield stone
 

@@ -52,14 +52,6 @@ def unit_key(key: str) -> UnitKey | None:
     return UnitKey(match["model"], match["model12"], match["recipe"], match["recipe12"], int(match["index"]))
 
 
-def read_believed(read: Read, key: str) -> bytes | None:
-    """The bytes at `key`; None where there are none, or none that can be believed. Raises StoreError as `read` does."""
-    try:
-        return read(key)
-    except DamagedError:
-        return None
-
-
 def record_of(key: str, data: bytes) -> Record | None:
     """`data` as the record of the unit under `key`; None where it is damaged, another unit's, or not believable."""
     record = parse(Record, data) if len(data) <= OBJECT_BYTES else None
