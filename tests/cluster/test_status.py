@@ -232,12 +232,32 @@ def test_preemptions_and_failures_are_told_apart(run: Cluster) -> None:
         ("DeletionByTaintManager", "its node was tainted"),
         ("EvictionByEvictionAPI", "evicted, as when a node is drained"),
         ("DeletionByPodGC", "its node is gone"),
-        ("TerminationByKubelet", "evicted by its node"),
+        ("TerminationByKubelet", "its node was short of something, or is shut down"),
     ],
 )
 def test_every_way_to_be_taken_away_has_its_words(run: Cluster, reason: str, words: str) -> None:
     run.controller.disrupt(run.running()[0], reason, "", code=137)
     assert f"1 taken away: {words}" in run.said()
+
+
+@pytest.mark.parametrize(("code", "state", "counts"), [(137, "failed", 1), (130, "interrupted", 0)])
+def test_a_pod_that_fills_its_disk_was_not_taken_away(run: Cluster, code: int, state: str, counts: int) -> None:
+    """A node that evicts for what a pod did itself gives it no DisruptionTarget; by its exit code it counts, or not."""
+    pod = run.running()[0]
+    run.controller.evict(pod, 'Usage of EmptyDir volume "scratch" exceeds the limit "10Gi". ', code)
+    assert run.job["status"].get("failed", 0) == counts
+    assert run.told()["shards"][0]["taken"] == 0
+    said = run.said()
+    assert f'1 {state}: evicted for its own use of disk: Usage of EmptyDir volume "scratch" exceeds' in said
+    assert "raise cluster.resources.requests.ephemeral-storage" in said
+
+
+def test_a_pod_that_its_node_does_not_let_in_has_failed(run: Cluster) -> None:
+    """Without a container there is no exit code, and no disk that it could have filled."""
+    pod = run.pods()[0]
+    message = "Pod was rejected: The node had condition: [DiskPressure]. "
+    pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": message}
+    assert f"1 failed: Evicted {message.strip()}" in run.said()
 
 
 def test_a_pod_that_was_deleted_is_told_by_the_log_it_left(run: Cluster) -> None:
