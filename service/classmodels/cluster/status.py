@@ -257,10 +257,21 @@ def _stuck(pods: Sequence[Pod], now: datetime) -> list[str]:
     return [
         f"pod {pod.name} is terminating for {age(seconds_since(pod.asked_to_end, now))}"
         + (f" on {pod.node}, which may be unreachable" if pod.node else "")
-        + f"; its shard waits for it: if the node is gone, kubectl delete pod {pod.name} --force"
+        + f"; its shard waits for it{_release(pod.node)}"
         for pod in pods
         if pod.ends is not None and not pod.is_over and seconds_since(pod.ends, now) > STUCK
     ]
+
+
+def _release(node: str) -> str:
+    """How to end the wait for a pod on a node that will not come back: the pod's own deletion would not.
+
+    https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown
+    """
+    if not node:
+        return ""
+    taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    return f": once the node is off for good, kubectl delete node {node}, or kubectl taint nodes {node} {taint}"
 
 
 def _seconds_left(attempt: Attempt, shards: Sequence[Shard], look: Look | None, now: datetime) -> float | None:
