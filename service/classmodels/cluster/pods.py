@@ -14,7 +14,6 @@ from classmodels.cluster.attempts import moment, true_conditions
 from classmodels.cluster.lines import last_event
 from classmodels.cluster.objects import CONTAINER
 
-LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 ANNOTATION_INDEX = "batch.kubernetes.io/job-completion-index"
 
 PENDING, RUNNING, DONE = "pending", "running", "done"
