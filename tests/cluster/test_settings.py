@@ -111,7 +111,7 @@ def test_more_than_one_gpu_for_a_worker_is_refused() -> None:
     with pytest.raises(JobFileError) as caught:
         read_site(b"gpu: {count: 2}\n", "site.yaml")
     assert str(caught.value) == (
-        "site.yaml:1:14: found 2, expected 0 or 1: a worker computes on one GPU; more of them work with more parallelism"
+        "site.yaml:1:14: found 2, expected 0 or 1: a worker computes on one GPU; more parallelism uses more"
     )
 
 

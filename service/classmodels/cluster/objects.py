@@ -83,8 +83,8 @@ def run_objects(
 ) -> RunObjects:
     """The objects of the job called `name`, whose plan of `units` units is `run12`.
 
-    Under Kueue the Job is always suspended, as Kueue asks, and Kueue alone lets it start. Raises InputError for a pod_template that
-    breaks the Job.
+    Under Kueue the Job is always suspended, as Kueue asks, and Kueue alone lets it start. Raises InputError for a
+    pod_template that breaks the Job.
     """
     own = {"name": job_name(name, run12), "namespace": settings.namespace}
     marks = labels(name, run12)

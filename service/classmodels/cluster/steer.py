@@ -94,7 +94,7 @@ def again(last: Attempt, cluster: Cluster) -> dict[str, Any]:
     made = config_map_of(last, cluster).get("data", {}).get(MANIFEST)
     if made is None:
         raise ClusterError(
-            f"{last.name} is of an earlier version of classmodels: remove the run with `classmodels cancel {last.run12}`"
-            " and submit it again; results stay"
+            f"{last.name} is of an earlier version of classmodels: remove the run with `classmodels cancel"
+            f" {last.run12}` and submit it again; results stay"
         )
     return retried(json.loads(made), last.number + 1)

@@ -57,7 +57,9 @@ class Gpu(Strict):
     @classmethod
     def _count(cls, value: Any) -> Any:
         if isinstance(value, int) and value > 1:
-            raise ValueError("expected 0 or 1: a worker computes on one GPU; more of them work with more parallelism")
+            raise ValueError(
+                f"found {value}, expected 0 or 1: a worker computes on one GPU; more parallelism uses more"
+            )
         return value
 
 
