@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save
 
 from classmodels.errors import FetchError, StoreError
 from classmodels.run import verdicts
@@ -58,6 +59,22 @@ def test_each_checkpoint_judges_its_own_class_models_its_noise_and_those_of_the_
             for key in keys:
                 assert key.endswith(f".{older.judge12}.json")
                 assert json.loads(nights.store.read(key) or b"")["features"]["values"]
+
+
+def test_judges_of_the_template_see_the_noise_too(nights: Nights) -> None:
+    template = yaml.safe_load(nights.template.read_text())
+    model = template["models"][0]
+    judge = nights.template.parent / "judge.safetensors"
+    judge.write_bytes(save(nights.network(seed=9).state_dict()))
+    template["panel"] = "all"
+    template["models"].append(model | {"name": "held-out", "checkpoint": "./judge.safetensors", "role": "judge"})
+    nights.template.write_text(yaml.safe_dump(template))
+    nights.save("step_1.safetensors", seed=1)
+    nights.night()
+    (entry,) = nights.entries
+    assert entry.noise is not None
+    judged = [key for key in nights.store.list("verdicts/held-out@") if f"@{entry.noise.recipe12}/" in key]
+    assert len(judged) == len(entry.noise.classes)
 
 
 def test_a_broken_checkpoint_is_told_once_stops_no_other_and_is_tried_again_once_it_changed(anywhere: Nights) -> None:
@@ -423,6 +440,21 @@ def test_a_store_that_is_not_reached_ends_with_exit_code_4(nights: Nights, monke
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     nights.output = "s3://galleries/out"
     assert nights.run().code == 4
+
+
+def test_the_plan_of_a_template_tells_what_each_checkpoint_costs(nights: Nights) -> None:
+    told = json.loads(nights.command("plan", nights.template, "--estimate", "--json", "--output", nights.output).out)
+    (each,) = told["each_checkpoint"]
+    assert (each["model"], each["units"], each["device_hours"]) == ("tiny", 4, None)
+    nights.save("step_1.safetensors", seed=1)
+    nights.save("step_2.safetensors", seed=2)
+    nights.night()
+    said = nights.command("plan", nights.template, "--estimate", "--output", nights.output).out.splitlines()[-1]
+    assert said.startswith(f"as a template of `nightly`, each checkpoint of tiny: 4 units, {each['objects']} objects")
+    assert "unknown" not in said
+    made = [*nights.store.list("units/"), *nights.store.list("verdicts/")]
+    newest = in_order(nights.entries)[-1].model12
+    assert each["objects"] == sum(f"tiny@{newest}/" in key for key in made)
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(nights: Nights) -> None:

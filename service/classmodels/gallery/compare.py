@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 QUANTILE = 0.999
 """Of the distances between seeds, how many a floor is to leave below it."""
 CHANCE = 1 / 20
-"""Few pairs tell a floor badly, and there are five measures: so many of the classes, at most, are called changed where
-only the seed differs."""
+"""Few pairs tell a floor badly, and there are five measures: about so many of the classes are called changed where only
+the seed differs."""
 FEWEST = 4
 """Pairs of seeds that it takes to say anything about noise."""
 LEAST = {"own": 0.05, "panel": 0.05, "score": 0.01, "features": 1e-3, "pixels": 1 / 255}

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from classmodels.gallery.compare import CHANCE
 from classmodels.gallery.html import render
 from classmodels.gallery.plain import text
 from classmodels.gallery.timeline import CLASSES, SIZES, Checkpoint, classes_of, page_views
@@ -46,6 +47,7 @@ class _Changes(Stored):
     """`changes.json` as far as other pages show it."""
 
     counts: _Counts
+    chance: int | None = None
     in_space: int
     changed: frozenset[int]
     marks: tuple[str, ...]
@@ -127,6 +129,7 @@ def source_pages(job: str, told: Told, timelines: Mapping[str, Sequence[Checkpoi
         classes=max((recipe["classes"] for recipe in recipes), key=len, default=[]),
         checkpoints=[_line(told, one, "../../../../") for one in reversed(told.checkpoints)],
         broken=[_broken(one) for one in told.broken],
+        one_in=round(1 / CHANCE),
     )
     return pages
 
@@ -193,6 +196,7 @@ def _source(told: Told) -> dict[str, Any]:
             "href": up + one.page,
             "changed": one.count,
             "classes": one.said.counts.classes,
+            "chance": one.said.chance,
             "top": [_mover(entry, up) for entry in one.said.top[:MOVERS]],
         }
         for recipe, by_checkpoint in told.compared.items()

@@ -214,7 +214,7 @@ def _told(store: Store, older: Done, newer: Done) -> dict[str, Any] | None:
         "newer": {"step": newer.step, "epoch": newer.epoch, "model12": newer.model12},
         "changed": len(said["changed"]),
         "of": said["counts"]["classes"],
-        "chance": said["chance"],
+        "chance": said.get("chance", 0),
         "classes": said["changed"][:LISTED],
         "most": [{name: one[name] for name in ("index", "label", "said")} for one in said["top"][:TOLD]],
         "page": compare_prefix(older.job, older.source, older.model12, newer.model12, recipe) + "index.html",

@@ -78,7 +78,7 @@ def markdown(summary: dict[str, Any]) -> str:
         lines += ["## What changed most", ""]
         for one in summary["changes"]:
             named = ", ".join(f"{_code(most['label'])} ({_code(', '.join(most['said']))})" for most in one["most"])
-            counted = f"{one['changed']} of {one['of']} classes (by chance alone up to {one['chance']})"
+            counted = f"{one['changed']} of {one['of']} classes (by chance alone about {one['chance']})"
             lines += [f"- [{_pair(one)}](../../../{one['page']}): {counted}, most of all {named}"]
         lines += [""]
     if ends.get("done"):
