@@ -54,7 +54,8 @@ def compare(a: Place, b: Place, output: Store, meter: Meter) -> list[Found]:
 def lines(found: Found, most: int = 10) -> list[str]:
     """What a comparison found, for people."""
     counts = found["counts"]
-    changed = "what is noise is not known" if counts["unknown"] else f"{counts['changed']} changed"
+    changed = f"{counts['changed']} changed (by chance alone about {found['chance']})"
+    changed = "what is noise is not known" if counts["unknown"] else changed
     said = [f"{found['older']['name']} -> {found['newer']['name']}: {counts['classes']} classes, {changed}"]
     said += [f"  {entry['index']} {entry['label']}: {', '.join(entry['said'])}" for entry in found["top"][:most]]
     if len(found["changed"]) > most:

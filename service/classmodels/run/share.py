@@ -71,7 +71,10 @@ def do_share(
         done=tally.done,
         already=tally.already,
         verdicts=working.verdicts,
-        failed=tuple(ReportedFailure(what=one.what, reason=one.reason, record=one.record) for one in tally.failures),
+        failed=tuple(
+            ReportedFailure(what=one.what, reason=one.reason, record=one.record, for_good=one.for_good)
+            for one in tally.failures
+        ),
         seconds=round(time.monotonic() - began, 3),
     )
     store.write(key, dump(report))
