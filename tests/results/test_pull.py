@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from places import copy, first, flip, verified
 
+from altered import resealed, said_again
 from classmodels.errors import StoreError
 from classmodels.results import pull as pulling
 from classmodels.results.place import open_place
@@ -184,7 +185,8 @@ def test_a_label_that_was_mended_leaves_no_file_under_the_old_name(source: str, 
     new = old.replace("-ant.", "-emmet.")
     store.write(new, image)
     name, changed = old.rpartition("/")[2], new.rpartition("/")[2]
-    store.write(key, data.replace(name.encode(), changed.encode()).replace(b'"label": "ant"', b'"label": "emmet"'))
+    data = data.replace(name.encode(), changed.encode()).replace(b'"label": "ant"', b'"label": "emmet"')
+    store.write(key, resealed(data))
     bring(source, tmp_path / "here")
     folder = (tmp_path / "here" / key).parent
     assert sorted(path.name for path in folder.glob("0000*")) == ["0000-ant.webp", "0000-emmet.png", "0000.json"]
@@ -319,7 +321,7 @@ def test_a_record_cannot_name_a_file_elsewhere(source: str, tmp_path: Path, name
     record = first(store, "/0000.json")
     said = json.loads(store.read(record) or b"")
     said["image"]["name"] = name
-    store.write(record, json.dumps(said).encode())
+    store.write(record, said_again(said))
     report = bring(source, tmp_path / "a" / "b" / "here")
     assert list(report.failed) == [record]
     assert not list(tmp_path.rglob("*stolen*"))
@@ -331,7 +333,7 @@ def test_a_record_that_is_written_otherwise_is_renamed_all_the_same(source: str,
     record = first(store, "/0000.json")
     said = json.loads(store.read(record) or b"")
     said["of a newer version"] = [1.5, {"name": said["image"]["name"]}]
-    store.write(record, json.dumps(said, separators=(",", ":")).encode())
+    store.write(record, said_again(said, separators=(",", ":")))
     bring(source, tmp_path / "here")
     ours = json.loads((tmp_path / "here" / record).read_text())
     assert ours["image"]["name"] == "0000-ant.png"

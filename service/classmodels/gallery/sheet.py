@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from classmodels.gallery.plain import text
 from classmodels.gallery.units import Unit
 from classmodels.store import Store
-from classmodels.store.believed import read_believed
+from classmodels.store.believed import PIXELS, read_believed
 
 WIDTH = 3600
 """Widest sheet in pixels."""
@@ -192,7 +192,7 @@ class _Canvas:
             return None
         try:
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-                if image.size != (entry.width, entry.height) or image.width * image.height > 1 << 24:
+                if image.size != (entry.width, entry.height) or image.width * image.height > PIXELS:
                     return None
                 picture = image.convert("RGB")
         except Exception:  # what Pillow raises on bytes made to mislead it is of many kinds
