@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -355,6 +357,19 @@ def test_a_folder_is_not_pulled_into_itself(in_folder: Any, run_command: Command
     ended = run_command("pull", in_folder.store.uri, in_folder.store.uri)
     assert ended.code == 2
     assert "expected another" in ended.err
+
+
+def test_who_reads_results_waits_for_no_torch(in_folder: Any, tmp_path: Path) -> None:
+    source, page = in_folder.store.uri, tmp_path / "page.html"
+    commands = [["pull", source, str(tmp_path / "here")], ["verify", source], ["list", source], ["gallery", source]]
+    script = (
+        "import sys; from classmodels.cli import cli\n"
+        f"for command in {[*commands, ['export', source, str(page)]]!r}:\n"
+        "    try: cli.main(command, standalone_mode=False)\n"
+        "    except SystemExit as end: assert end.code == 0, command\n"
+        "assert not {'torch', 'numpy', 'boto3', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("command", ["pull", "verify", "list", "export", "gallery", "prune"])
