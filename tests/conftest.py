@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+import parsed_once  # noqa: F401
 from classmodels import cli
 from seaweed import ADMIN, BUCKET, OTHER_BUCKET, WRITER, SeaweedFS
 from web import WebServer
