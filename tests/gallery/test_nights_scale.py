@@ -1,5 +1,6 @@
 """Years of nights: one more checkpoint beside 198 others of a thousand classes costs what one checkpoint costs."""
 
+import os
 import time
 from datetime import timedelta
 
@@ -19,7 +20,15 @@ TIMELINE = timeline_prefix("nightly", "mine")
 
 
 @pytest.fixture(scope="module")
-def years(tmp_path_factory):
+def no_disk():
+    """Ten thousand objects are not waited for until a disk has them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def years(no_disk, tmp_path_factory):
     """199 checkpoints with their pages, and the last one, of which there are no pages yet.
 
     Only two have units of their own. The others lead to those, as far as a browser is concerned, and have all else.

@@ -25,7 +25,7 @@ from classmodels.cli.shared import JSON, print_json
 @click.option("--since", metavar="DATE|AGE", help="None older: 2026-01-31, 30d.")
 @click.option("--keep-last", type=click.IntRange(1), metavar="N", help="Only the N newest of each model.")
 @click.option("--max-new", type=click.IntRange(1), metavar="N", help="Do at most N this night, the newest first.")
-@click.option("--refresh", is_flag=True, help="Also what is done already, such as by an older version.")
+@click.option("--refresh", is_flag=True, help="Also what is done, as by an older version, and what is broken.")
 @click.option("--submit", is_flag=True, help="Have a Kubernetes cluster do it; a later night gathers what is done.")
 @click.option("--output", metavar="WHERE", help="A folder or s3://bucket/prefix, instead of the template's output.")
 @click.option(
@@ -54,7 +54,8 @@ def nightly(
     """Make galleries of the checkpoints under PREFIX that are new, and compare them with those before.
 
     TEMPLATE is a job file whose ascended models have no checkpoint. Run it as often as you like: what is done is left
-    alone, and what was cut off is completed. Exit code 3 where a checkpoint is broken or something failed.
+    alone, and what was cut off is completed. Exit code 3 where a checkpoint is broken or something failed, 4 where
+    storage or the cluster did not answer.
     """
     from datetime import UTC, datetime
 

@@ -104,7 +104,7 @@ def _bring_up_to_date(
         mine = [one for one in entries.values() if one.source == source]
         names[source] = titles(each_once(mine))
         for recipe in sorted({one.recipe for one in mine}):
-            pairs += neighbours(in_line(mine, galleries, recipe))
+            pairs += reversed(neighbours(in_line(mine, galleries, recipe)))  # the newest is what people look at first
     failed, asked = set(), set()
     for older, newer in pairs:
         both = (older.model12, newer.model12)
@@ -120,7 +120,7 @@ def _bring_up_to_date(
     night.pages = write_night(store, name, changed)
     prefix = nights_prefix(name)
     news = {one.source_id for key, one in entries.items() if key.removeprefix(prefix) not in told}
-    for older, newer in sorted(pairs, key=lambda pair: (pair[1].time or pair[1].modified, pair[1].uri), reverse=True):
+    for older, newer in pairs:
         if newer.source_id in news and (change := _told(store, older, newer, names[newer.source])):
             night.changes.append(change)
     night.outcomes += _earlier(night, listing, [one for one in entries.values() if one.source_id in news], told, store)
