@@ -113,7 +113,7 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine, frames: int
         "threads": 0 if cuda else torch.get_num_threads(),
         "batch": batch,
         "layout": "channels_last",
-        "folded": False,
+        "folded": classifier.folded,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
