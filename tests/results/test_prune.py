@@ -16,7 +16,7 @@ from classmodels.results import prune as pruning
 from classmodels.results.place import open_place
 from classmodels.results.prune import Doomed, carry_out, choose
 from classmodels.store import Store, open_store
-from classmodels.store.records import Tombstone, parse, plan_key, tombstone_key
+from classmodels.store.records import RunPlan, Tombstone, dump, parse, plan_key, tombstone_key
 
 Command = Callable[..., Any]
 
@@ -169,9 +169,10 @@ def test_a_saved_state_shows_that_a_run_goes_on(in_folder: Store, four_runs: Pat
 
 def test_units_of_a_run_that_begins_before_the_deletion_stay(kept: Store, four_runs: Path) -> None:
     first, *_ = run12s(four_runs)
-    plan = kept.read(plan_key(first)) or b""
+    plan = parse(RunPlan, kept.read(plan_key(first)) or b"")
+    assert plan is not None
     doomed = in_days(kept, 0, None, 0)
-    kept.write(plan_key("abcdefabcdef"), plan.replace(first.encode(), b"abcdefabcdef"))
+    kept.write(plan_key("abcdefabcdef"), dump(plan.model_copy(update={"run12": "abcdefabcdef"})))
     assert carry_out(doomed) == []
     assert classes(kept) == [0, 1]
     assert verified(kept.uri).unfinished == 0

@@ -3,7 +3,6 @@
 import logging
 
 from classmodels.errors import InputError, StoreError
-from classmodels.gallery.nights import write_night
 from classmodels.gallery.page import write_gallery
 from classmodels.store import RunPlan, Store
 from classmodels.store.believed import read_believed
@@ -36,9 +35,11 @@ def rebuild(store: Store, inside: str = "") -> list[str]:
             log.warning("%r is passed over: %s", key, error)
         except StoreError as error:
             refused = refused or error
-    for job in sorted({key.split("/")[1] for key in store.list("nights/") if "/index/" in key or "/broken/" in key}):
-        if nights_prefix(job).startswith(inside):
-            pages += write_night(store, job)
+    jobs = {key.split("/")[1] for key in store.list("nights/") if "/index/" in key or "/broken/" in key}
+    for job in sorted(job for job in jobs if nights_prefix(job).startswith(inside)):
+        from classmodels.gallery.nights import write_night  # takes NumPy, which is not waited for without nights
+
+        pages += write_night(store, job)
     if refused is not None:
         raise refused
     if not pages:

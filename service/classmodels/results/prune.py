@@ -95,11 +95,7 @@ def choose(place: Place, older_than: str | None, keep_last: int | None, now: dat
     before = now - _age(older_than) if older_than is not None else now
     found = survey(Place(place.store))
     if found.strange:
-        key, wrong = next(iter(found.strange.items()))
-        raise InputError(
-            f"{place.store.locate(key)}: {wrong}; so it cannot be told which units its gallery needs:"
-            " run its job again, or delete this object first"
-        )
+        raise _unreadable(place.store, *next(iter(found.strange.items())))
     doomed = Doomed(place.store)
     nights = made_at_night(place.store, sorted({one.plan.job for one in found.galleries}))
     written = _last_written(found)
@@ -200,11 +196,27 @@ def _last_written(found: Survey) -> dict[str, datetime]:
 
 
 def _begun_meanwhile(doomed: Doomed) -> list[RunPlan]:
-    """The plans of runs that began since the choice; also of one whose gallery is pruned, if it was run again."""
+    """The plans of runs that began since the choice; also of one whose gallery is pruned, if it was run again.
+
+    Raises InputError where one of them cannot be read.
+    """
     known = {plan_key(one.plan.run12) for one in doomed.kept}
     keys = [key for key in doomed.store.list("runs/") if key.endswith("/plan.json") and key not in known]
-    plans = (parse(RunPlan, read_believed(doomed.store.read, key) or b"") for key in keys)
-    return [plan for plan in plans if plan is not None]
+    found = [(key, data) for key in keys if (data := doomed.store.read(key)) is not None]
+    return [_readable(doomed.store, key, parse(RunPlan, data)) for key, data in found]
+
+
+def _readable(store: Store, key: str, plan: RunPlan | None) -> RunPlan:
+    if plan is None:
+        raise _unreadable(store, key, "it is no plan of a run")
+    return plan
+
+
+def _unreadable(store: Store, key: str, wrong: str) -> InputError:
+    return InputError(
+        f"{store.locate(key)}: {wrong}; so it cannot be told which units its gallery needs:"
+        " run its job again, or delete this object first"
+    )
 
 
 def _belongings(doomed: Doomed, units: set[str]) -> Iterator[str]:
