@@ -76,7 +76,7 @@ def test_a_run_with_a_broken_unit_is_tried_again_and_keeps_the_rest(
 ) -> None:
     data = {"source": {"factory": "nets:broken"}, "name": "tiny", "labels": "./labels.txt"}
     size = {"size": 8, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-    job = cluster_job(models=[data | {"input": size}])
+    job = cluster_job(models=[data | {"input": size}], cluster={"shards": 2})
     watched = run_command("submit", job, "--watch")
     assert watched.code == 3
     told = json.loads(run_command("status", "--json").out)
@@ -90,7 +90,7 @@ def test_a_run_with_a_broken_unit_is_tried_again_and_keeps_the_rest(
     assert set(open_store(bucket_uri).entries("units/")) == before
     names = [one["metadata"]["name"] for one in api.all("Job")]
     assert names == [told["name"], f"{told['name']}-r1"]
-    assert len(list(open_store(bucket_uri).list(f"runs/{told['run12']}/logs/{names[1]}/"))) == 3
+    assert len(list(open_store(bucket_uri).list(f"runs/{told['run12']}/logs/{names[1]}@"))) == 2
 
 
 def test_a_preempted_worker_goes_on_in_another_pod(

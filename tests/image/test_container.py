@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 BASE = "localhost/debian-python"
 IMAGE = "localhost/classmodels:check"
 COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "nvcc", "ninja", "cicc", "ld", "as", "make")
-ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "compute_100", "compute_120"]
 OF_THE_POD = {
     "metadata.name": "the-pod",
     "metadata.labels['batch.kubernetes.io/job-name']": "the-job",

@@ -124,9 +124,11 @@ def run_objects(
 def retried(job: dict[str, Any], number: int) -> dict[str, Any]:
     """The Job of a run's retry `number`, suspended: as `job` by another name, from the same ConfigMap."""
     again = copy.deepcopy(job)
-    meta, template = again["metadata"], again["spec"]["template"]["metadata"]
+    meta = again["metadata"]
     meta["name"] = job_name(meta["labels"][LABEL_JOB], meta["labels"][LABEL_RUN], number)
-    meta["labels"][LABEL_ATTEMPT] = template["labels"][LABEL_ATTEMPT] = str(number)
+    for labelled in (meta, again["spec"]["template"].get("metadata", {})):
+        if LABEL_ATTEMPT in labelled.get("labels", {}):  # a pod_template may have taken a pod's away
+            labelled["labels"][LABEL_ATTEMPT] = str(number)
     again["spec"]["suspend"] = True
     return again
 
