@@ -34,7 +34,7 @@ def beside_plans(store: Store) -> list[str]:
 
 
 def test_list_verify_and_gallery_pass_over_them(store: Store, run_command: Command) -> None:
-    assert "1 galleries, 6 units" in run_command("list", store.uri).out
+    assert "1 gallery, 6 units" in run_command("list", store.uri).out
     assert verified(store.uri).differences == []
     assert run_command("gallery", store.uri).code == 0
     assert len(beside_plans(store)) == 4

@@ -28,7 +28,7 @@ def test_galleries_and_units_are_told(source: str, run_command: Command) -> None
     told = run_command("list", source).out
     assert f"tiny  {gallery['run12']}" in told
     assert "6 of 6 units  latest" in told
-    assert told.splitlines()[-1].startswith("1 galleries, 6 units, ")
+    assert told.splitlines()[-1].startswith("1 gallery, 6 units, ")
 
 
 def test_units_that_no_gallery_shows_and_plans_that_are_none_are_told(in_folder: Any, run_command: Command) -> None:

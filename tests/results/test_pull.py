@@ -427,3 +427,24 @@ def test_who_may_only_read_can_pull_and_verify(
     ended = run_command("prune", bucket_uri, "--keep-last", "0", "--yes")
     assert ended.code == 4
     assert "s3:PutObject" in ended.err
+
+
+def test_ctrl_c_ends_a_pull_at_once_and_the_next_goes_on(
+    bucket_uri: str, finished: Path, tmp_path: Path, run_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy(open_store(str(finished)), open_store(bucket_uri))
+    write = FolderStore.write
+
+    def interrupted(self: FolderStore, key: str, data: bytes) -> None:
+        if key.endswith("/0001.json"):
+            raise KeyboardInterrupt
+        write(self, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "write", interrupted)
+        ended = run_command("pull", bucket_uri, tmp_path / "here")
+    assert ended.code == 130
+    assert "interrupted: what has come is kept; the same command goes on from there\n" in ended.err
+    assert not list((tmp_path / "here").rglob(".*"))
+    assert bring(bucket_uri, tmp_path / "here").failed == {}
+    assert verified(tmp_path / "here").differences == []

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def plan_damaged(store: Store) -> str:
         (page_of_old_images, "it shows another image than", "`classmodels gallery`"),
         (page_of_another_version_with_a_dead_link, "it links to contact.png", "`classmodels gallery`"),
         (data_unreadable, "it cannot be read", "`classmodels gallery`"),
-        (pointer_astray, "it points to galleries/tiny/0", "or delete it"),
+        (pointer_astray, "it points to galleries/tiny/0", "delete it, and run the job again"),
         (pointer_damaged, "it is no pointer to a gallery", "run the job again"),
         (plan_damaged, "it is no plan of a run", "run the job again"),
     ],
@@ -218,7 +219,7 @@ def test_bytes_that_a_bucket_gives_otherwise_than_it_got_them_are_named_and_the_
     ended = run_command("verify", bucket_uri)
     assert ended.code == 1
     assert f"{key}: its bytes are not those that were written" in ended.out
-    assert "1 differences in 26 objects" in ended.out
+    assert "1 difference in 26 objects" in ended.out
     ended = run_command("pull", bucket_uri, finished.parent / "never")
     assert ended.code == 3
     assert "its bytes are not those that were written" in ended.err
@@ -245,7 +246,7 @@ def test_units_that_are_not_done_yet_are_no_difference(
     assert run_command("run", job, "--only", "*/*/ant").code == 0
     ended = run_command("verify", tmp_path / "out")
     assert ended.code == 0
-    assert "4 units are not done yet" in ended.out
+    assert "not done yet: 4 units" in ended.out
 
 
 def test_a_part_is_verified_by_itself(source: str) -> None:
@@ -254,3 +255,59 @@ def test_a_part_is_verified_by_itself(source: str) -> None:
     flip(store, keys[0])
     recipes = sorted({key.rpartition("/")[0] for key in keys})
     assert [len(verified(f"{source}/{recipe}").differences) for recipe in recipes] == [1, 0]
+
+
+def test_whoever_follows_the_advice_has_everything_mended(
+    tmp_path: Path, write_job: Callable[..., Path], run_command: Command
+) -> None:
+    animation = {"frames": 3, "format": "webp"}
+    job = write_job(tmp_path, classes=["ant", "bee"], animation=animation, panel="all")
+    assert run_command("run", job).code == 0
+    place = Place(open_store(str(tmp_path / "out")))
+    for key in list(place.store.list("")):
+        flip(place.store, key)
+        (difference,) = verify(place, Silent()).differences
+        assert difference.key == key
+        if "classmodels gallery" in difference.advice:
+            assert run_command("gallery", tmp_path / "out").code == 0
+        else:
+            if "delete" in difference.advice:
+                named = re.search(r"delete (units/\S+)", difference.advice)
+                place.store.delete(named[1] if named else key)
+            assert run_command("run", job).code == 0
+        assert verify(place, Silent()).differences == [], key
+
+
+def test_pulling_again_mends_a_pulled_folder(in_folder: Place, tmp_path: Path, run_command: Command) -> None:
+    here = tmp_path / "here"
+    assert run_command("pull", in_folder.store.uri, here).code == 0
+    place = Place(open_store(str(here)))
+    for key in list(place.store.list("")):
+        flip(place.store, key)
+        (difference,) = verify(place, Silent()).differences
+        again = ["gallery", here] if "classmodels gallery" in difference.advice else ["pull", in_folder.store.uri, here]
+        assert run_command(*again).code == 0
+        assert verify(place, Silent()).differences == [], key
+
+
+def test_what_a_bucket_damages_is_made_again_or_left_out_and_stops_no_command(
+    bucket_uri: str, finished: Path, tmp_path: Path, run_command: Command
+) -> None:
+    store, client = open_store(bucket_uri), connect(S3Settings())
+    copy(open_store(str(finished)), store)
+    lost = {first(store, "/0002.json"), first(store, ".png"), verdict(store)}
+    pages = {"galleries/tiny/latest.json", *(key for key in store.list("galleries/") if key.count("/") == 3)}
+    assert len(lost | pages) == 7
+    for key in lost | pages:
+        data = store.read(key) or b""
+        put_with_old_digest(client, bucket_uri, key, data[:-1] + b"?", data)
+    assert "1 gallery, 6 units" in run_command("list", bucket_uri).out
+    assert run_command("gallery", bucket_uri).code == 0
+    assert {one.key for one in verified(bucket_uri).differences} == lost | {"galleries/tiny/latest.json"}
+    assert run_command("export", bucket_uri, tmp_path / "page.html").out.startswith("tiny ")
+    ended = run_command("pull", bucket_uri, tmp_path / "here")
+    assert ended.code == 3
+    assert "4 units came" in ended.out
+    plan = next(key for key in store.list("runs/") if key.endswith("plan.json"))
+    put_with_old_digest(client, bucket_uri, plan, b"?", store.read(plan) or b"")
+    assert f"{plan}: it is no plan of a run" in run_command("list", bucket_uri).out

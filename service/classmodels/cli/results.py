@@ -65,13 +65,17 @@ def pull(source: str, folder: str, only: Sequence[str], dry_run: bool, as_json: 
     from dataclasses import asdict
 
     from classmodels.results.place import open_place
-    from classmodels.results.progress import megabytes, meter
+    from classmodels.results.progress import counted, megabytes, meter
     from classmodels.results.pull import pull as pull_place
     from classmodels.store.only import Only
 
     patterns = Only(only)
-    with meter() as told:
-        report = pull_place(open_place(source), folder, patterns, told, dry_run=dry_run)
+    try:
+        with meter() as told:
+            report = pull_place(open_place(source), folder, patterns, told, dry_run=dry_run)
+    except KeyboardInterrupt:
+        click.echo("interrupted: what has come is kept; the same command goes on from there", err=True)
+        raise
     for key, reason in report.failed.items():
         click.echo(f"failed: {key}: {reason}", err=True)
     if as_json:
@@ -79,11 +83,11 @@ def pull(source: str, folder: str, only: Sequence[str], dry_run: bool, as_json: 
     elif report.objects or report.failed or dry_run:
         what = "would come" if dry_run else "came"
         click.echo(
-            f"{report.units} units {what} ({report.objects} objects, {megabytes(report.bytes)}),"
+            f"{counted(report.units, 'unit')} {what} ({counted(report.objects, 'object')}, {megabytes(report.bytes)}),"
             f" {report.current} were here already, {len(report.failed)} failed"
         )
     else:
-        click.echo(f"nothing to do: all {report.current} units are here")
+        click.echo(f"nothing to do: all {counted(report.current, 'unit')} are here")
     if not as_json and report.pages:
         click.echo("\n".join(report.pages))
     sys.exit(3 if report.failed else 0)
@@ -97,7 +101,7 @@ def verify(source: str, as_json: bool) -> None:
     from dataclasses import asdict
 
     from classmodels.results.place import open_place
-    from classmodels.results.progress import megabytes, meter
+    from classmodels.results.progress import counted, megabytes, meter
     from classmodels.results.verify import verify as verify_place
 
     with meter() as told:
@@ -107,10 +111,9 @@ def verify(source: str, as_json: bool) -> None:
     else:
         for one in report.differences:
             click.echo(f"{one.key}: {one.found}; {one.advice}")
-        unfinished = f", {report.unfinished} units are not done yet" if report.unfinished else ""
-        click.echo(
-            f"{len(report.differences)} differences in {report.objects} objects ({megabytes(report.bytes)}){unfinished}"
-        )
+        unfinished = f"; not done yet: {counted(report.unfinished, 'unit')}" if report.unfinished else ""
+        differences, objects = counted(len(report.differences), "difference"), counted(report.objects, "object")
+        click.echo(f"{differences} in {objects} ({megabytes(report.bytes)}){unfinished}")
     sys.exit(1 if report.differences else 0)
 
 
@@ -152,7 +155,7 @@ def export(source: str, page: str, as_json: bool) -> None:
 
     from classmodels.results.export import export as export_gallery
     from classmodels.results.place import open_place
-    from classmodels.results.progress import megabytes
+    from classmodels.results.progress import counted, megabytes
 
     done = export_gallery(open_place(source), page)
     if as_json:
@@ -160,7 +163,8 @@ def export(source: str, page: str, as_json: bool) -> None:
     else:
         missing = f", {done.missing} are not there" if done.missing else ""
         click.echo(
-            f"{done.job} {done.run12}: {done.images} images, {done.films} films{missing}, {megabytes(done.bytes)}"
+            f"{done.job} {done.run12}: {counted(done.images, 'image')}, {counted(done.films, 'film')}{missing},"
+            f" {megabytes(done.bytes)}"
         )
         click.echo(done.page)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from classmodels.results.place import Place
-from classmodels.results.progress import megabytes
+from classmodels.results.progress import counted, megabytes
 from classmodels.results.survey import survey
 from classmodels.store.believed import unit_key
 
@@ -90,7 +90,7 @@ def lines(found: Holdings) -> list[str]:
     said = []
     for one in found.galleries:
         mark = "  latest" if one.latest else ""
-        said.append(f"{one.job}  {one.run12}  {one.begun[:16]}  {one.done} of {one.units} units{mark}")
+        said.append(f"{one.job}  {one.run12}  {one.begun[:16]}  {one.done} of {counted(one.units, 'unit')}{mark}")
         said.append(f"    {one.page or 'no page yet'}")
     if found.units:
         said.append("")
@@ -100,5 +100,6 @@ def lines(found: Holdings) -> list[str]:
         where = "" if row.galleries or not found.galleries else ", in no gallery"
         said.append(f"{name:<{width}}  {row.done:>6} units  {megabytes(row.bytes):>10}{where}")
     said += [f"{key}: {what}" for key, what in found.strange.items()]
-    said.append(f"{len(found.galleries)} galleries, {sum(r.done for r in found.units)} units, {megabytes(found.bytes)}")
+    galleries, units = counted(len(found.galleries), "gallery", "galleries"), sum(row.done for row in found.units)
+    said.append(f"{galleries}, {counted(units, 'unit')}, {megabytes(found.bytes)}")
     return said

@@ -79,6 +79,11 @@ def meter() -> Iterator[Meter]:
         yield bar
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """So many of what is called `one`: `1 unit`, `2 units`. many: where that is not with an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def megabytes(count: int) -> str:
     """So many bytes for people, such as `40.1 MB`."""
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

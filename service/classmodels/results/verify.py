@@ -33,7 +33,7 @@ from classmodels.store.seal import has_seal, is_sealed
 THREADS = 32
 REDO = "delete this record and run the job again to have it made anew; in a pulled folder, pull again"
 REBUILD = "run the job again, or only rebuild the page with `classmodels gallery`"
-REPOINT = "run the job again, or delete it"
+REPOINT = "delete it, and run the job again to have it made anew; in a pulled folder, pull again"
 JUDGE_AGAIN = "delete this verdict and run the job again to have it given anew; in a pulled folder, pull again"
 
 
