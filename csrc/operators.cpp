@@ -2,6 +2,7 @@
 // device. Through libtorch's stable ABI, so that one binary serves several versions of torch.
 #include "tensors.h"
 
+#include "affine.h"
 #include "filters.h"
 #include "step.h"
 
@@ -141,6 +142,52 @@ void clip_(Tensor x, std::optional<Tensor> g, Tensor worth, Tensor failed, Tenso
   clip_cpu(c);
 }
 
+// `image` and `seen` may lie in memory each in its own way: the network wants channels_last, the loop does not.
+Affine affine_of(const Tensor& image, const Tensor& seen, const Tensor& maps) {
+  const Images images(image, "image"), others(seen, "seen");
+  STD_TORCH_CHECK(
+      images.count == others.count && images.channels == others.channels && images.height == others.height &&
+          images.width == others.width,
+      "seen must have image's shape, found ", shape_of(seen));
+  images.same_device(seen, "seen");
+  STD_TORCH_CHECK(
+      maps.dim() == 3 && maps.size(0) == images.count && maps.size(1) == 2 && maps.size(2) == 3 &&
+          (maps.numel() == 0 || (maps.stride(2) == 1 && maps.stride(1) == 3 && (maps.size(0) == 1 || maps.stride(0) == 6))),
+      "maps must be [", images.count, ", 2, 3] and contiguous, found ", shape_of(maps));
+  STD_TORCH_CHECK(maps.scalar_type() == ScalarType::Float, "maps must be float32");
+  images.same_device(maps, "maps");
+  STD_TORCH_CHECK(images.elements() <= INT32_MAX, "an image must have at most 2^31 - 1 elements");
+  const auto apart = [](const Images& i) {
+    const int64_t plane = i.height * i.width, column = i.channels_last ? i.channels : 1;
+    return Apart{i.elements(), i.channels_last ? 1 : plane, i.width * column, column};
+  };
+  Affine a{};
+  a.image = static_cast<float*>(image.mutable_data_ptr()), a.seen = static_cast<float*>(seen.mutable_data_ptr());
+  STD_TORCH_CHECK(a.image != a.seen || image.numel() == 0, "seen must be another tensor than image");
+  a.maps = static_cast<const float*>(maps.const_data_ptr());
+  a.image_apart = apart(images), a.seen_apart = apart(others);
+  a.images = images.count, a.channels = images.channels, a.height = images.height, a.width = images.width;
+  return a;
+}
+
+void affine_(Tensor seen, Tensor image, Tensor maps) {
+  const Affine a = affine_of(image, seen, maps);
+  if (image.numel() == 0) return;
+#ifdef WITH_CUDA
+  if (image.is_cuda()) return on_current_stream(affine_cuda, a, image.get_device_index());
+#endif
+  affine_cpu(a);
+}
+
+void affine_adjoint_(Tensor image, Tensor seen, Tensor maps) {
+  const Affine a = affine_of(image, seen, maps);
+  if (image.numel() == 0) return;
+#ifdef WITH_CUDA
+  if (image.is_cuda()) return on_current_stream(affine_adjoint_cuda, a, image.get_device_index());
+#endif
+  affine_adjoint_cpu(a);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(classmodels, library) {
@@ -149,12 +196,16 @@ STABLE_TORCH_LIBRARY(classmodels, library) {
       "Tensor coefficients, Tensor x0, Tensor low, Tensor high, int norm, Tensor(f!)? out) -> ()");
   library.def("blur_(Tensor(a!) x, Tensor(b!) scratch, Tensor across, Tensor down, Tensor failed) -> ()");
   library.def("clip_(Tensor(a!) x, Tensor? g, Tensor(b!) worth, Tensor failed, Tensor x0, int rank) -> ()");
+  library.def("affine_(Tensor(a!) seen, Tensor image, Tensor maps) -> ()");
+  library.def("affine_adjoint_(Tensor(a!) image, Tensor seen, Tensor maps) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(classmodels, CPU, library) {
   library.impl("step_", TORCH_BOX(&step_));
   library.impl("blur_", TORCH_BOX(&blur_));
   library.impl("clip_", TORCH_BOX(&clip_));
+  library.impl("affine_", TORCH_BOX(&affine_));
+  library.impl("affine_adjoint_", TORCH_BOX(&affine_adjoint_));
 }
 
 #ifdef WITH_CUDA
@@ -162,6 +213,8 @@ STABLE_TORCH_LIBRARY_IMPL(classmodels, CUDA, library) {
   library.impl("step_", TORCH_BOX(&step_));
   library.impl("blur_", TORCH_BOX(&blur_));
   library.impl("clip_", TORCH_BOX(&clip_));
+  library.impl("affine_", TORCH_BOX(&affine_));
+  library.impl("affine_adjoint_", TORCH_BOX(&affine_adjoint_));
 }
 #endif
 

@@ -173,9 +173,12 @@ if __name__ == "__main__":
     import classmodels.run.job
     import classmodels.store.s3
     import classmodels.worker  # noqa: F401
+    import parsed_once  # noqa: F401
     from classmodels.gallery.html import _environment
+    from classmodels.s3 import S3Settings, connect
 
     Image.init()
+    connect(S3Settings(endpoint_url="http://localhost:9", region="us-east-1"))
     _environment().get_template("gallery.html")
 
     for line in sys.stdin:

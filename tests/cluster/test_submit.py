@@ -104,6 +104,15 @@ def test_a_folder_is_no_output_for_pods(api: StandIn, cluster_job: Write, run_co
     assert not api.objects
 
 
+def test_a_wrong_output_is_told_before_any_cluster_is_asked(
+    cluster_job: Write, run_command: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    ended = run_command("submit", cluster_job(), "--output", tmp_path / "here")
+    assert (ended.code, "expected a bucket, which every pod can reach" in ended.err) == (2, True)
+    assert run_command("submit", cluster_job()).code == 4
+
+
 def test_a_wrong_job_never_reaches_the_cluster(api: StandIn, cluster_job: Write, run_command: Run) -> None:
     assert run_command("submit", cluster_job(classes=["unicorn"])).code == 2
     assert run_command("submit", cluster_job(limits={"units": 5})).code == 2

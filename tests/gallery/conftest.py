@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from altered import resealed
 from classmodels.ascent.recipe import Recipe
 from classmodels.gallery.units import read_units
 from classmodels.gallery.view import view_of
@@ -176,7 +177,7 @@ class FinishedRun:
         old = (self.store.read(key) or b"").decode()
         new = re.sub(pattern, lambda _: by, old)
         assert new != old
-        self.store.write(key, new.encode())
+        self.store.write(key, resealed(new.encode()))
 
 
 @pytest.fixture(scope="module", autouse=True)

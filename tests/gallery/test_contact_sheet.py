@@ -8,7 +8,7 @@ from PIL import Image
 
 from classmodels.gallery.sheet import PALE, TILES, WIDTH, contact_sheet
 from classmodels.gallery.units import read_units
-from classmodels.store.records import Record
+from classmodels.store.records import Record, dump
 
 
 def sheet_of(run, units=None):
@@ -104,7 +104,7 @@ def test_pictures_of_any_shape_keep_it(finished_run):
     record = Record.model_validate_json(run.store.read(run.keys[0]))
     folder = run.keys[0].rpartition("/")[0] + "/"
     entry = run.put(folder, 1, "wide", Image.new("L", (600, 200), 0), "png", 1)
-    run.store.write(run.keys[0], record.model_copy(update={"image": entry}).model_dump_json().encode())
+    run.store.write(run.keys[0], dump(record.model_copy(update={"image": entry})))
     sheet = sheet_of(run)
     assert sheet.getpixel((152, 200)) == (0, 0, 0)
     assert sheet.getpixel((152, 100)) == (255, 255, 255)

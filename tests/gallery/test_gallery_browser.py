@@ -7,6 +7,7 @@ import pytest
 from chromium import HOSTILE, OWNED, WebDriverWait, needs_chromium
 from selenium.webdriver.common.keys import Keys
 
+from altered import said_again
 from classmodels.gallery import write_gallery
 
 pytestmark = needs_chromium
@@ -281,7 +282,7 @@ def test_a_large_gallery_opens_quickly(browser, finished_run):
 def test_a_score_that_never_changes_draws_a_flat_curve_and_does_not_hang(browser, finished_run, score):
     run = finished_run(classes={1: "one"})
     record = json.loads(run.store.read(run.keys[0]))
-    run.store.write(run.keys[0], json.dumps(record | {"scores": [float(score)] * 5}).encode())
+    run.store.write(run.keys[0], said_again(record | {"scores": [float(score)] * 5}))
     browser.driver.set_script_timeout(5)
     browser.open(page_of(run), "#lite0/natural/1")
     browser.until("document.querySelector('svg.curve .line')")

@@ -10,6 +10,7 @@ from classmodels.gallery.plain import POINTS, TEXT, curve, one_way, rows, text
 from classmodels.gallery.view import _Table
 from classmodels.store import Record, RunPlan
 from classmodels.store.records import dump
+from classmodels.store.seal import sealed
 
 
 def test_every_planned_unit_is_in_the_view_in_the_plans_order(finished_run):
@@ -57,7 +58,7 @@ def test_a_class_nobody_has_finished_goes_by_its_index(finished_run):
 @pytest.mark.parametrize(
     ("pattern", "by"),
     [
-        (r'"version": 1', '"version": 2'),
+        (r'"version": 2', '"version": 3'),
         (r'"class_index": 9,', '"class_index": 10,'),
         (r'"model12": "[0-9a-f]+"', '"model12": "ffffffffffff"'),
         (r'"name": "0009-ostrich[^"]+png"', '"name": "../../../../secret.png"'),
@@ -249,7 +250,7 @@ def test_the_view_does_not_depend_on_how_a_record_was_written(finished_run):
     run = finished_run()
     before = run.view()
     record = Record.model_validate_json(run.store.read(run.keys[0]))
-    run.store.write(run.keys[0], record.model_dump_json().encode())
+    run.store.write(run.keys[0], sealed(record.model_dump_json().encode() + b"\n"))
     assert run.view() == before
     assert RunPlan.model_validate_json(dump(run.plan)) == run.plan
 

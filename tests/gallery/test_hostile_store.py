@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from altered import resealed, said_again
 from classmodels.errors import InputError, StoreError
 from classmodels.gallery import write_gallery
 from classmodels.gallery.plain import DEPTH, LARGEST, ROWS, TEXT, flat, number, rows
@@ -21,7 +22,7 @@ from classmodels.store.records import dump, plan_key, record_name, verdict_key
 def change_plan(run, **changed):
     """Write the plan with some fields changed, past every check."""
     plan = json.loads(run.store.read(plan_key(run.plan.run12))) | changed
-    run.store.write(plan_key(run.plan.run12), json.dumps(plan).encode())
+    run.store.write(plan_key(run.plan.run12), said_again(plan))
 
 
 def nested(depth: int, value: Any) -> Any:
@@ -53,7 +54,7 @@ def two(finished_run):
         {"records": ["runs/" + "x" * 100_000]},
         {"judges": [{"name": "../../x", "model12": "0" * 12, "judge12": "0" * 12, "family": ""}]},
         {"judges": [{"name": "x", "model12": "0" * 12, "judge12": "/", "family": ""}]},
-        {"version": 2},
+        {"version": 3},
     ],
 )
 def test_a_wrong_plan_is_passed_over_and_the_others_are_shown(two, wrong, caplog):
@@ -128,7 +129,7 @@ def test_a_file_that_no_folder_could_hold_or_no_run_writes_is_damage(finished_ru
     run = finished_run(classes={1: "one", 2: "two"})
     record = json.loads(run.store.read(run.keys[0]))
     record[name]["name"] = by
-    run.store.write(run.keys[0], json.dumps(record).encode())
+    run.store.write(run.keys[0], said_again(record))
     write_gallery(run.store, run.plan)
     assert [unit["state"] for unit in run.view()["units"]] == ["damaged", "done"]
 
@@ -146,7 +147,7 @@ def test_the_longest_name_that_a_folder_holds_is_shown(finished_run):
 def test_an_object_of_many_megabytes_is_damage(finished_run, size):
     run = finished_run(classes={1: "one"})
     data = run.store.read(run.keys[0])
-    run.store.write(run.keys[0], data + b" " * (size - len(data)))
+    run.store.write(run.keys[0], resealed(b" " * (size - len(data)) + data))
     assert run.view()["counts"]["done"] == (size == 1 << 24)
 
 
@@ -246,8 +247,8 @@ def test_junk_in_any_place_of_a_record_or_verdict_never_stops_the_page(finished_
         for place in places(value):
             key = run.keys[0].replace("0001.json", record_name(100 + len(keys)))
             fitting = changed(record, ("class_index",), 100 + len(keys))
-            run.store.write(key, json.dumps(changed(fitting, place, junk) if is_record else fitting).encode())
-            judged = json.dumps(verdict if is_record else changed(verdict, place, junk)).encode()
+            run.store.write(key, said_again(changed(fitting, place, junk) if is_record else fitting))
+            judged = said_again(verdict if is_record else changed(verdict, place, junk))
             judge = run.judges[0]
             run.store.write(
                 verdict_key(judge.name, judge.model12, judge.judge12, key, record["image"]["sha256"]), judged
@@ -270,7 +271,7 @@ def test_one_value_replaced_by_junk_never_stops_the_page(mutated, data):
     run, objects = mutated
     key, original, value = data.draw(st.sampled_from(objects), "object")
     mutant = changed(value, data.draw(st.sampled_from(places(value)), "place"), data.draw(JUNK, "junk"))
-    run.store.write(key, json.dumps(mutant).encode())
+    run.store.write(key, said_again(mutant))
     try:
         page = run.store.read(write_gallery(run.store, run.plan)).decode()
         states = [unit["state"] for unit in run.view()["units"]]

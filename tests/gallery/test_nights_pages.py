@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from chromium import HOSTILE
 
+from altered import resealed
 from checkpoints import Checkpoints, key_of
 from classmodels.errors import StoreError
 from classmodels.gallery.nights import read_changes, titles, write_night
@@ -205,7 +206,7 @@ def test_another_version_of_the_algorithm_and_other_numerics_are_marked(run: Che
     run.add(800, algorithm=2)
     newest = run.done[-1]
     key = f"units/mine@{newest.model12}/quick@{newest.recipe12}/0001.json"
-    run.store.write(key, (run.store.read(key) or b"").replace(b'"cpp"', b'"cuda"'))
+    run.store.write(key, resealed((run.store.read(key) or b"").replace(b'"cpp"', b'"cuda"')))
     write_night(run.store, JOB)
     marks = compared(run)["marks"]
     assert any("versions 1 and 2 of the algorithm" in mark for mark in marks)

@@ -1,5 +1,6 @@
 // The launchers of csrc/*.cu for ctypes, when those are compiled for the emulated grid (emulated_grid.h): plain
 // pointers and sizes in, null or a message out. What operators.cpp works out from tensors is worked out here again.
+#include "affine.h"
 #include "filters.h"
 #include "step.h"
 
@@ -48,5 +49,15 @@ const char* clip(
   c.rank = rank, c.images = n.images, c.channels = n.channels, c.pixels = n.height * n.width;
   c.pixel_apart = n.channels_last ? n.channels : 1, c.channel_apart = n.channels_last ? 1 : c.pixels;
   return clip_cuda(c, nullptr);
+}
+
+// n is how the image lies; what is seen lies in channels_last if asked for.
+const char* affine(Sizes n, float* image, float* seen, const float* maps, int64_t seen_channels_last, int64_t adjoint) {
+  const auto apart = [&](bool channels_last) {
+    const int64_t column = channels_last ? n.channels : 1;
+    return Apart{n.channels * n.height * n.width, channels_last ? 1 : n.height * n.width, n.width * column, column};
+  };
+  const Affine a{image, seen, maps, apart(n.channels_last), apart(seen_channels_last), n.images, n.channels, n.height, n.width};
+  return adjoint ? affine_adjoint_cuda(a, nullptr) : affine_cuda(a, nullptr);
 }
 }

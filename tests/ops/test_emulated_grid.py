@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops import filter_cases
+from tests.ops import affine_cases, filter_cases
 from tests.ops.agreement import LAYOUTS, assert_agrees
 from tests.ops.filter_cases import assert_blurred, assert_clipped
 from tests.ops.guarded import Guarded
@@ -117,6 +117,19 @@ def clip_on(grid, case, rank, by_contribution, at_end=True, before=math.nan):
     return x
 
 
+def affine_on(grid, case, seen_layout, at_end=True):
+    """What is seen of the case's x, and its g brought back."""
+    guarded, last = Guarded(at_end), seen_layout == "channels_last"
+    image, maps = guarded.copy(case.x), guarded.copy(case.maps)
+    back = guarded.copy(torch.full_like(case.x, math.nan))
+    g = guarded.copy(case.g.contiguous(memory_format=LAYOUTS[seen_layout]))
+    seen = guarded.copy(torch.full_like(case.g, math.nan).contiguous(memory_format=LAYOUTS[seen_layout]))
+    grid.call("affine", case.x, image, seen, maps, last, False)
+    grid.call("affine", case.x, back, g, maps, last, True)
+    guarded.assert_intact()
+    return seen, back
+
+
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 21), st.integers(1, 21))
 MATRIX = {"layout": st.sampled_from([*LAYOUTS]), "gradient": st.sampled_from(GRADIENTS), "seed": st.integers(0, 999)}
 
@@ -205,3 +218,18 @@ def test_a_nan_is_worth_more_than_anything(grid):
         assert torch.isnan(found[..., [1, 5]]).all()
         assert set(found[torch.isfinite(found)].abs().tolist()) == kept | {0}
         assert torch.isinf(found[..., 3]) == (rank < 6)
+
+
+@given(shape=SHAPES, layout=st.sampled_from([*LAYOUTS]), seen_layout=st.sampled_from([*LAYOUTS]), at_end=st.booleans(),
+       seed=st.integers(0, 999))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_any_transform_and_its_adjoint_agree_with_float64(grid, shape, layout, seen_layout, at_end, seed):
+    case = affine_cases.Case(shape, layout, seed)
+    case.assert_agrees(*affine_on(grid, case, seen_layout, at_end))
+
+
+def test_maps_without_an_inverse_have_an_adjoint_too(grid):
+    case = affine_cases.Case((4, 5, 9, 7))
+    case.maps = torch.tensor([[[0, 0, 1.3], [0, 0, -2.2]], [[1, 1, 0], [1, 1, 0.5]], [[0, 0, 0], [0, 1, 0]],
+                              [[1e-4, 0, 0], [0, 3e4, 0.2]]])  # fmt: skip
+    case.assert_agrees(*affine_on(grid, case, "contiguous"))

@@ -15,9 +15,10 @@ from torch.nn import functional
 from classmodels.models.classifier import Classifier, wrap
 from classmodels.models.spec import InputSpec
 from classmodels.models.torchvision_compat import import_torchvision
-from classmodels.panel.features import Penultimate, unpacked
+from classmodels.panel.features import Penultimate
 from classmodels.panel.judge import judge_images
 from classmodels.store import Verdict
+from classmodels.store.features import unpacked
 from classmodels.store.records import LONGEST_FEATURES, Features, dump, parse
 
 CPU = torch.device("cpu")

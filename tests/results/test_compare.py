@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from altered import resealed
 from checkpoints import Checkpoints
 from classmodels.store import open_store
 
@@ -122,7 +123,7 @@ def test_the_same_units_on_other_numerics_tell_how_far_apart_numerics_are(
     other = Checkpoints(tmp_path / "other", (200,))
     for key in other.store.list("units/"):
         if key.endswith(".json"):
-            other.store.write(key, (other.store.read(key) or b"").replace(b'"cpp"', b'"cuda"'))
+            other.store.write(key, resealed((other.store.read(key) or b"").replace(b'"cpp"', b'"cuda"')))
     place = units(other, 0)
     ended = run_command("compare", units(run, 1), place, "--output", tmp_path / "page")
     assert "note: Other numerics: backend (cpp, cuda). The same unit would not have the same bytes." in ended.out

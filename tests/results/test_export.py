@@ -1,5 +1,6 @@
 """A gallery as one file: what is in it, how large it is, and that it asks nobody for anything."""
 
+import errno
 import json
 import os
 import re
@@ -90,6 +91,24 @@ def test_a_page_that_cannot_be_written_is_told(in_folder: Place, tmp_path: Path,
     ended = run_command("export", in_folder.store.uri, tmp_path / "file" / "page.html")
     assert ended.code == 4
     assert "cannot write" in ended.err
+
+
+def test_an_export_that_fails_leaves_the_page_that_was_there(
+    in_folder: Place, tmp_path: Path, run_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "sent" / "page.html"
+    page.parent.mkdir()
+    page.write_text("the page of last week")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    ended = run_command("export", in_folder.store.uri, page)
+    assert ended.code == 4
+    assert f"cannot write {page}: the disk is full" in ended.err
+    assert page.read_text() == "the page of last week"
+    assert os.listdir(page.parent) == ["page.html"]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from places import copy, first, flip, verified
 
+from altered import resealed, said_again
 from classmodels.errors import StoreError
 from classmodels.results import pull as pulling
 from classmodels.results.place import open_place
@@ -184,7 +187,8 @@ def test_a_label_that_was_mended_leaves_no_file_under_the_old_name(source: str, 
     new = old.replace("-ant.", "-emmet.")
     store.write(new, image)
     name, changed = old.rpartition("/")[2], new.rpartition("/")[2]
-    store.write(key, data.replace(name.encode(), changed.encode()).replace(b'"label": "ant"', b'"label": "emmet"'))
+    data = data.replace(name.encode(), changed.encode()).replace(b'"label": "ant"', b'"label": "emmet"')
+    store.write(key, resealed(data))
     bring(source, tmp_path / "here")
     folder = (tmp_path / "here" / key).parent
     assert sorted(path.name for path in folder.glob("0000*")) == ["0000-ant.webp", "0000-emmet.png", "0000.json"]
@@ -319,7 +323,7 @@ def test_a_record_cannot_name_a_file_elsewhere(source: str, tmp_path: Path, name
     record = first(store, "/0000.json")
     said = json.loads(store.read(record) or b"")
     said["image"]["name"] = name
-    store.write(record, json.dumps(said).encode())
+    store.write(record, said_again(said))
     report = bring(source, tmp_path / "a" / "b" / "here")
     assert list(report.failed) == [record]
     assert not list(tmp_path.rglob("*stolen*"))
@@ -331,7 +335,7 @@ def test_a_record_that_is_written_otherwise_is_renamed_all_the_same(source: str,
     record = first(store, "/0000.json")
     said = json.loads(store.read(record) or b"")
     said["of a newer version"] = [1.5, {"name": said["image"]["name"]}]
-    store.write(record, json.dumps(said, separators=(",", ":")).encode())
+    store.write(record, said_again(said, separators=(",", ":")))
     bring(source, tmp_path / "here")
     ours = json.loads((tmp_path / "here" / record).read_text())
     assert ours["image"]["name"] == "0000-ant.png"
@@ -353,6 +357,19 @@ def test_a_folder_is_not_pulled_into_itself(in_folder: Any, run_command: Command
     ended = run_command("pull", in_folder.store.uri, in_folder.store.uri)
     assert ended.code == 2
     assert "expected another" in ended.err
+
+
+def test_who_reads_results_waits_for_no_torch(in_folder: Any, tmp_path: Path) -> None:
+    source, page = in_folder.store.uri, tmp_path / "page.html"
+    commands = [["pull", source, str(tmp_path / "here")], ["verify", source], ["list", source], ["gallery", source]]
+    script = (
+        "import sys; from classmodels.cli import cli\n"
+        f"for command in {[*commands, ['export', source, str(page)]]!r}:\n"
+        "    try: cli.main(command, standalone_mode=False)\n"
+        "    except SystemExit as end: assert end.code == 0, command\n"
+        "assert not {'torch', 'numpy', 'boto3', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("command", ["pull", "verify", "list", "export", "gallery", "prune"])

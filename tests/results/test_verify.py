@@ -1,14 +1,20 @@
 """Rechecking results: what is right is silent, and of what differs each thing is named, with what to do about it."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import first, flip, verified
+from places import copy, first, flip, verified
 
+from altered import said_again
+from classmodels.gallery.page import pointer
 from classmodels.results.place import Place
+from classmodels.results.progress import Silent
+from classmodels.results.verify import verify
+from classmodels.s3 import S3Settings, connect, parse_uri
 from classmodels.store import Store, open_store
 
 Command = Callable[..., Any]
@@ -17,7 +23,7 @@ Command = Callable[..., Any]
 def test_what_a_run_leaves_is_as_it_should_be(source: str, run_command: Command) -> None:
     ended = run_command("verify", source)
     assert ended.code == 0
-    assert ended.out.startswith("0 differences in 26 objects (")
+    assert ended.out.startswith("0 differences in 27 objects (")
     assert "not done" not in ended.out
 
 
@@ -26,7 +32,7 @@ def test_json_tells_all(source: str, run_command: Command) -> None:
     flip(open_store(source), key)
     ended = run_command("verify", source, "--json")
     said = json.loads(ended.out)
-    assert (ended.code, said["objects"], said["unfinished"]) == (1, 26, 0)
+    assert (ended.code, said["objects"], said["unfinished"]) == (1, 27, 0)
     (difference,) = said["differences"]
     assert difference["key"] == key
 
@@ -87,7 +93,7 @@ def verdict_damaged(store: Store) -> str:
 def verdict_on_nothing(store: Store) -> str:
     other = verdict(store).replace("/0000.", "/0003.")
     data = (store.read(verdict(store)) or b"").decode().replace("/0000.json", "/0003.json")
-    store.write(other, data.encode())
+    store.write(other, said_again(json.loads(data)))
     return other
 
 
@@ -106,11 +112,14 @@ def page_of_old_images(store: Store) -> str:
     key = page(store, "gallery.json")
     said = json.loads(store.read(key) or b"")
     said["units"][0]["image"]["sha256"] = "0" * 64
-    store.write(key, json.dumps(said).encode())
+    store.write(key, said_again(said))
     return key
 
 
-def page_with_a_dead_link(store: Store) -> str:
+def page_of_another_version_with_a_dead_link(store: Store) -> str:
+    said = json.loads(store.read(page(store, "gallery.json")) or b"")
+    del said["files"]
+    store.write(page(store, "gallery.json"), said_again(said))
     return rewrite(store, page(store), 'href="contact-sheet.png"', 'href="contact.png"')
 
 
@@ -120,7 +129,13 @@ def data_unreadable(store: Store) -> str:
 
 
 def pointer_astray(store: Store) -> str:
-    return rewrite(store, "galleries/tiny/latest.json", '"run12":"', '"run12":"0')
+    store.write("galleries/tiny/latest.json", pointer("0" * 12))
+    return "galleries/tiny/latest.json"
+
+
+def pointer_damaged(store: Store) -> str:
+    store.write("galleries/tiny/latest.json", b"{}")
+    return "galleries/tiny/latest.json"
 
 
 def plan_damaged(store: Store) -> str:
@@ -142,9 +157,10 @@ def plan_damaged(store: Store) -> str:
         (verdict_elsewhere, "it is a verdict of another judge, or on another image", "delete this verdict"),
         (page_lost, "it is not there", "`classmodels gallery`"),
         (page_of_old_images, "it shows another image than", "`classmodels gallery`"),
-        (page_with_a_dead_link, "it links to contact.png", "`classmodels gallery`"),
+        (page_of_another_version_with_a_dead_link, "it links to contact.png", "`classmodels gallery`"),
         (data_unreadable, "it cannot be read", "`classmodels gallery`"),
         (pointer_astray, "it points to galleries/tiny/0", "or delete it"),
+        (pointer_damaged, "it is no pointer to a gallery", "run the job again"),
         (plan_damaged, "it is no plan of a run", "run the job again"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -161,24 +177,48 @@ def test_what_differs_is_named_with_what_to_do(
     assert advice in lines[0]
 
 
+@pytest.mark.parametrize("where", ["in a folder", "written to a bucket", "behind a bucket's back"])
+def test_a_byte_that_was_altered_anywhere_in_any_object_is_found(
+    where: str, request: pytest.FixtureRequest, tmp_path: Path, finished: Path
+) -> None:
+    uri = str(tmp_path / "out") if where == "in a folder" else request.getfixturevalue("bucket_uri")
+    store = open_store(uri)
+    copy(open_store(str(finished)), store)
+    place, client = Place(store), connect(S3Settings())
+    assert verify(place, Silent()).differences == []
+    for key in store.list(""):
+        data = store.read(key)
+        assert data is not None
+        # In the middle; and, for where there is one, in the seal: its end, its digest, its name.
+        for at in (len(data) // 3, len(data) - 1, len(data) - 10, len(data) - 80)[: 4 if where == "in a folder" else 1]:
+            altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            if where == "behind a bucket's back":
+                put_with_old_digest(client, uri, key, altered, data)
+            else:
+                store.write(key, altered)
+            assert [one.key for one in verify(place, Silent()).differences] == [key], at
+        store.write(key, data)
+
+
+def put_with_old_digest(client: Any, uri: str, key: str, data: bytes, before: bytes) -> None:
+    """What a bucket has once its disk has altered an object: other bytes beside the digest of those that were sent."""
+    bucket, prefix = parse_uri(uri)
+    metadata = {"sha256": hashlib.sha256(before).hexdigest()}
+    client.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=data, Metadata=metadata)
+
+
 def test_bytes_that_a_bucket_gives_otherwise_than_it_got_them_are_named_and_the_rest_is_checked(
     bucket_uri: str, finished: Path, run_command: Command
 ) -> None:
-    from places import copy
-
-    from classmodels.s3 import S3Settings, connect, parse_uri
-
     store = open_store(bucket_uri)
     copy(open_store(str(finished)), store)
     key = first(store, ".png")
-    bucket, prefix = parse_uri(bucket_uri)
-    data = b"other" + (store.read(key) or b"")[5:]
-    metadata = {"sha256": "0" * 64}
-    connect(S3Settings()).put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=data, Metadata=metadata)
+    data = store.read(key) or b""
+    put_with_old_digest(connect(S3Settings()), bucket_uri, key, b"other" + data[5:], data)
     ended = run_command("verify", bucket_uri)
     assert ended.code == 1
     assert f"{key}: its bytes are not those that were written" in ended.out
-    assert "1 differences in 25 objects" in ended.out
+    assert "1 differences in 26 objects" in ended.out
     ended = run_command("pull", bucket_uri, finished.parent / "never")
     assert ended.code == 3
     assert "its bytes are not those that were written" in ended.err
@@ -186,8 +226,6 @@ def test_bytes_that_a_bucket_gives_otherwise_than_it_got_them_are_named_and_the_
 
 
 def test_an_image_of_the_right_digest_that_cannot_be_decoded_is_named(in_folder: Place) -> None:
-    import hashlib
-
     store = in_folder.store
     key = first(store, "/0000.json")
     said = json.loads(store.read(key) or b"")
@@ -195,7 +233,7 @@ def test_an_image_of_the_right_digest_that_cannot_be_decoded_is_named(in_folder:
     noise = b"\x89PNG\r\n\x1a\n" + bytes(50)
     store.write(image, noise)
     said["image"] |= {"sha256": hashlib.sha256(noise).hexdigest(), "bytes": len(noise)}
-    store.write(key, json.dumps(said).encode())
+    store.write(key, said_again(said))
     (difference,) = [one for one in verified(in_folder.store.uri).differences if one.key == image]
     assert difference.found.startswith("it cannot be decoded")
 

@@ -15,7 +15,7 @@ import classmodels
 from classmodels.errors import InputError
 
 INPUT = {"size": 8, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-QUICK = {"extends": "plain", "steps": 4}
+QUICK = {"extends": "plain", "steps": 4, "precision": "fp32"}
 
 
 def test_it_returns_images_tensor_and_scores(tiny_nets) -> None:

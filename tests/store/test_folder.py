@@ -52,6 +52,24 @@ def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path, key: str, there:
     assert elsewhere.exists() == there
 
 
+def test_folders_that_vanish_during_a_listing_take_nothing_else_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a/1", "b/2", "c/3", "d"):
+        store.write(key, b"")
+    scan = os.scandir
+
+    def gone_meanwhile(path: str) -> object:
+        if str(path).endswith("/b"):
+            store.delete("b/2")
+            (tmp_path / "b").rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", gone_meanwhile)
+    assert list(store.list("")) == ["a/1", "c/3", "d"]
+
+
 def test_a_linked_file_outside_is_not_read_or_listed_and_is_replaced_itself(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from classmodels.store import RunPlan, Verdict
-from classmodels.store.records import JudgeEntry, Outcome, Stored, TopClass, dump, parse
+from classmodels.store.records import JudgeEntry, Outcome, Stored, TopClass, canonical, dump, parse
+from classmodels.store.seal import sealed
 
 JUDGE = {"name": "vgg16", "model12": "0123456789ab", "judge12": "0123456789ab", "family": "vgg"}
 VALID: dict[type[Stored], dict[str, Any]] = {
@@ -47,4 +48,21 @@ def test_a_valid_object_is_read_as_it_was_written(kind: type[Stored]) -> None:
 @pytest.mark.parametrize(("kind", "name", "values"), WRONG)
 def test_what_no_run_writes_is_not_an_object(kind: type[Stored], name: str, values: list[Any]) -> None:
     for value in values:
-        assert parse(kind, json.dumps(VALID[kind] | {name: value}).encode()) is None, value
+        assert parse(kind, sealed(json.dumps(VALID[kind] | {name: value}).encode() + b"\n")) is None, value
+
+
+@pytest.mark.parametrize("kind", [RunPlan, Verdict])
+def test_a_byte_altered_anywhere_makes_an_object_none(kind: type[Stored]) -> None:
+    data = dump(kind.model_validate(VALID[kind]))
+    for place in range(len(data)):
+        for other in {0x20, 0x0A, data[place] ^ 1, data[place] ^ 0x20} - {data[place]}:
+            assert parse(kind, data[:place] + bytes([other]) + data[place + 1 :]) is None, (place, other)
+
+
+@pytest.mark.parametrize("kind", [RunPlan, Verdict])
+def test_objects_of_the_version_without_a_digest_are_read(kind: type[Stored]) -> None:
+    old = canonical(VALID[kind] | {"version": 1})
+    value = parse(kind, old)
+    assert value is not None
+    assert dump(value) == old
+    assert parse(kind, canonical(VALID[kind] | {"version": 2})) is None

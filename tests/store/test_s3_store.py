@@ -61,8 +61,10 @@ def test_an_object_has_the_type_that_its_name_says(name: str, expected: str) -> 
     ("key", "for_ever"),
     [
         ("units/a@0123456789ab/b@0123456789ab/0009-ostrich.0123456789ab.png", True),
-        ("verdicts/a@0123456789ab/x/0009.0123456789ab.json", True),
-        ("verdicts/a@0123456789ab/x/0009.0123456789ab.ba9876543210.json", True),
+        ("verdicts/a@0123456789ab/x/0009.0123456789ab.json", False),
+        ("verdicts/a@0123456789ab/x/0009.0123456789ab.ba9876543210.json", False),
+        ("units/a@0123456789ab/b@0123456789ab/0009-ostrich.0123456789ab.webp", True),
+        ("nights/a/compare/b/0-1/c/older/0009-ostrich.0123456789ab.png", True),
         ("units/a@0123456789ab/b@0123456789ab/0009.json", False),
         ("galleries/a/0123456789ab/index.html", False),
         ("galleries/a/0123456789ab/gallery.json", False),

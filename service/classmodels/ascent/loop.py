@@ -177,7 +177,9 @@ class Ascent:
 
     def _gradient(self) -> Tensor:
         x = self.x.detach().requires_grad_(True)
-        seen = x if self.maps is None else affine(x, self.maps[self.done])
+        seen = x
+        if self.maps is not None:
+            seen = affine(x, self.maps[self.done], self.numerics.layout, self.numerics.backend)
         logits = self._logits(seen)
         self._see(logits.detach(), self.done)
         value = objective(logits, self.targets, self.recipe.objective, self.head).sum()

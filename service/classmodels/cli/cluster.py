@@ -81,6 +81,7 @@ def submit(
 
     from classmodels.cli.follow import watch_run
     from classmodels.cluster.connect import connect
+    from classmodels.cluster.render import bucket_of
     from classmodels.cluster.shown import submission
     from classmodels.cluster.site import NAMESPACE as DEFAULT
     from classmodels.cluster.submit import prepare, try_out, upload_inputs
@@ -95,7 +96,7 @@ def submit(
         overrides = [*overrides, f"cluster.namespace={namespace}"]
     with listener(Console(stderr=True)) as progress:
         plan = expand_plan(load(job, overrides, progress))
-    where = output or plan.job.job.output
+    where = bucket_of(output or plan.job.job.output)  # a slip that no cluster need be asked for
     if upload_only:
         rendered = prepare(plan, where, None)
         if not dry_run:

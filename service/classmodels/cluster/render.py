@@ -13,6 +13,16 @@ from classmodels.job.plan import Plan
 from classmodels.store import open_store
 
 
+def bucket_of(output: str) -> str:
+    """`output`, whose results every pod can reach. Raises InputError where that is no bucket."""
+    if not output.startswith("s3://"):
+        raise InputError(
+            f"output: found {output!r}, which is on this machine alone; expected a bucket, which every pod can reach:"
+            " --output s3://bucket/prefix"
+        )
+    return open_store(output).uri
+
+
 @dataclass(frozen=True)
 class Rendered:
     """A run's objects, what they start from, and why a namespace with restricted Pod Security would refuse its pods."""
@@ -24,12 +34,7 @@ class Rendered:
 
 def render(plan: Plan, output: str, site: Sequence[Mapping[str, Any]] = (), suspend: bool = False) -> Rendered:
     """The objects of the run of `plan` with its results at `output`. Raises InputError where that is no bucket."""
-    if not output.startswith("s3://"):
-        raise InputError(
-            f"output: found {output!r}, which is on this machine alone; expected a bucket, which every pod can reach:"
-            " --output s3://bucket/prefix"
-        )
-    output = open_store(output).uri
+    output = bucket_of(output)
     job = plan.job.job
     packed = pack(plan, output)
     objects = run_objects(

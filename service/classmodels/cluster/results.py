@@ -16,7 +16,7 @@ from classmodels.store.records import ShardReport, gallery_prefix, parse, plan_k
 
 _LOG = re.compile(r"logs/(?P<job>[^/@]+)(?:@(?P<uid>[^/]+))?/(?P<index>\d{1,5})\.(?P<pod>[^/]+)\.jsonl$")
 READERS = 32
-"""Reports of shards that are read at once."""
+"""Folders that are listed, and reports of shards that are read, at once."""
 SKEW = timedelta(seconds=10)
 """How much the clocks of the store and of the cluster may differ."""
 
@@ -108,12 +108,13 @@ class Results:
         wanted: dict[str, set[str]] = {}
         for record in plan.records:
             wanted.setdefault(record.rpartition("/")[0] + "/", set()).add(record)
-        for folder, records in wanted.items():
-            if folder in self._complete:
-                continue
-            self._there[folder] = {e.key: e.modified for e in self.store.entries(folder) if e.key in records}
-            if len(self._there[folder]) == len(records):
-                self._complete.add(folder)
+        folders = [folder for folder in wanted if folder not in self._complete]
+        with ThreadPoolExecutor(READERS, "records") as threads:
+            listed = threads.map(lambda folder: list(self.store.entries(folder)), folders)
+            for folder, entries in zip(folders, listed, strict=True):
+                self._there[folder] = {one.key: one.modified for one in entries if one.key in wanted[folder]}
+                if len(self._there[folder]) == len(wanted[folder]):
+                    self._complete.add(folder)
         return {record: at for found in self._there.values() for record, at in found.items()}
 
     def _failures(self, there: Mapping[str, datetime], since: datetime | None) -> list[Failure]:

@@ -4,6 +4,7 @@
 says so; only the Job itself must be had. `shown.py` puts a status on the screen, `watch.py` looks again and again.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ TAIL = 20
 READERS = 8
 MOST_LOGS = 32
 """Running pods whose logs are read in one look; of more, others are read the next time."""
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Observer:
         self._note_gone(attempt, pods, look)
         events = self._events(pods, warnings) if attempt.outcome is None else {}
         outcome = attempt.outcome
-        shards = tuple(self._shard(index, attempt, pods, look, events) for index in range(attempt.shards))
+        shards = self._shards(attempt, pods, look, events)
         warnings += _stuck(pods, now)
         done = sum(look.done) if look is not None and not look.missing else None
         started = attempt.started
@@ -186,37 +188,17 @@ class Observer:
             warnings.append(f"the workers' logs cannot be read, so score and time left are unknown: {errors[0]}")
         return {name: event for name, event in found.items() if isinstance(event, Mapping)}
 
-    def _shard(
-        self, index: int, attempt: Attempt, pods: Sequence[Pod], look: Look | None, events: dict[str, Event]
-    ) -> Shard:
-        mine = sorted((pod for pod in pods if pod.index == index), key=lambda pod: pod.created or datetime.min)
-        over = [pod for pod in mine if pod.is_over]
-        live = next((pod for pod in mine if not pod.is_over), None)
-        failed = sum(failure.shard == index for failure in look.failures) if look is not None else 0
-        if index in attempt.completed:
-            state, shown = DONE, next((pod for pod in over if pod.state == DONE), None)
-        elif index in attempt.failed:
-            state, shown = FAILED, over[-1] if over else None
-        elif attempt.outcome is not None:
-            state, shown = STOPPED, over[-1] if over else None
-        elif live is not None:
-            state, shown = live.state, live
-        else:
-            state, shown = WAITING, over[-1] if over else None
-        known = look is not None and index < len(look.units)
-        event = events.get(live.name) if live is not None else None
-        return Shard(
-            index=index,
-            state=state,
-            units=look.units[index] if look is not None and known else None,
-            done=look.done[index] if look is not None and known else None,
-            failed=failed,
-            restarts=sum(pod.state == FAILED for pod in over) - (state == FAILED),
-            taken=sum(pod.state == TAKEN for pod in over) + sum(at == index for at in self.gone.values()),
-            interrupted=sum(pod.state == INTERRUPTED for pod in over),
-            pod=shown.name if shown is not None else None,
-            note="" if state == DONE or shown is None else shown.note,
-            seconds_left=number(event.get("seconds_left")) if event is not None else None,
+    def _shards(
+        self, attempt: Attempt, pods: Sequence[Pod], look: Look | None, events: dict[str, Event]
+    ) -> tuple[Shard, ...]:
+        gone = Counter(self.gone.values())
+        failed = Counter(failure.shard for failure in look.failures) if look is not None else Counter[int]()
+        by_index: dict[int, list[Pod]] = {}
+        for pod in sorted(pods, key=lambda pod: pod.created or _EARLIEST):
+            by_index.setdefault(pod.index, []).append(pod)
+        return tuple(
+            _shard(index, attempt, by_index.get(index, []), look, events, failed[index], gone[index])
+            for index in range(attempt.shards)
         )
 
     def _why(self, attempt: Attempt, pods: Sequence[Pod], now: datetime) -> tuple[str, ...]:
@@ -230,6 +212,45 @@ class Observer:
             return (why_no_pods(attempt, self.cluster),)
         some = why_pending(pods, now, self.cluster)
         return tuple(f"{count} pod{'s' if count > 1 else ''}: {note}" for count, note in some)
+
+
+def _shard(
+    index: int,
+    attempt: Attempt,
+    pods: Sequence[Pod],
+    look: Look | None,
+    events: Mapping[str, Event],
+    failed: int,
+    gone: int,
+) -> Shard:
+    """One shard, from its own pods, the oldest first; failed: its units; gone: its pods that are not there any more."""
+    over = [pod for pod in pods if pod.is_over]
+    live = next((pod for pod in pods if not pod.is_over), None)
+    if index in attempt.completed:
+        state, shown = DONE, next((pod for pod in over if pod.state == DONE), None)
+    elif index in attempt.failed:
+        state, shown = FAILED, over[-1] if over else None
+    elif attempt.outcome is not None:
+        state, shown = STOPPED, over[-1] if over else None
+    elif live is not None:
+        state, shown = live.state, live
+    else:
+        state, shown = WAITING, over[-1] if over else None
+    known = look is not None and index < len(look.units)
+    event = events.get(live.name) if live is not None else None
+    return Shard(
+        index=index,
+        state=state,
+        units=look.units[index] if look is not None and known else None,
+        done=look.done[index] if look is not None and known else None,
+        failed=failed,
+        restarts=sum(pod.state == FAILED for pod in over) - (state == FAILED),
+        taken=sum(pod.state == TAKEN for pod in over) + gone,
+        interrupted=sum(pod.state == INTERRUPTED for pod in over),
+        pod=shown.name if shown is not None else None,
+        note="" if state == DONE or shown is None else shown.note,
+        seconds_left=number(event.get("seconds_left")) if event is not None else None,
+    )
 
 
 def _state(attempt: Attempt, shards: Sequence[Shard]) -> str:

@@ -74,17 +74,6 @@ def read_changes(store: Store, job: str, source: str, older12: str, newer12: str
     return _json(store.read(compare_prefix(job, source, older12, newer12, recipe) + "changes.json"))
 
 
-def index_entries(store: Store) -> list[Entry]:
-    """What the pages of nights are made from, besides units: of all jobs, the index and what is broken."""
-    entries = {entry.key: entry for entry in store.entries("nights/")}
-    found: list[Entry] = []
-    for job in sorted({key.split("/")[1] for key in entries if key.count("/") > 1}):
-        listing = Listing.of(job, entries)
-        keys = [*listing.entries, *(broken_key(job, one) for one in sorted(listing.broken))]
-        found += [entries[key] for key in keys]
-    return found
-
-
 @dataclass(frozen=True)
 class _Pair:
     """Two neighbouring checkpoints under one recipe, each with the entry that is compared."""

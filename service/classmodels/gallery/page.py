@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 from markupsafe import Markup
@@ -16,7 +17,10 @@ from classmodels.gallery.view import view_of
 from classmodels.store import RunPlan, Store
 from classmodels.store.believed import read_believed
 from classmodels.store.records import gallery_prefix, latest_key
+from classmodels.store.seal import sealed
 
+SHEET, DATA, PAGE = "contact-sheet.png", "gallery.json", "index.html"
+"""A gallery, in the order of writing. The data names the digests of the other two, and is sealed itself."""
 PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
 
@@ -37,24 +41,25 @@ def write_gallery(
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
     view = view_of(units, plan)
-    objects = {
-        prefix + "contact-sheet.png": drawn(view) or contact_sheet(store, units, plan.job),
-        prefix + "gallery.json": _json_bytes(view),
-        prefix + "index.html": render_page(view).encode(),
-    }
-    for key, data in objects.items():
-        if read_believed(store.read, key) != data:
-            store.write(key, data)
+    sheet, page = drawn(view) or contact_sheet(store, units, plan.job), render_page(view).encode()
+    digests = {name: sha256(data).hexdigest() for name, data in ((SHEET, sheet), (PAGE, page))}
+    for name, data in ((SHEET, sheet), (DATA, sealed(_json_bytes({**view, "files": digests}))), (PAGE, page)):
+        if read_believed(store.read, prefix + name) != data:
+            store.write(prefix + name, data)
     if latest:
         point_latest(store, plan.job, plan.run12)
-    return prefix + "index.html"
+    return prefix + PAGE
 
 
 def point_latest(store: Store, job: str, run12: str) -> None:
     """Make `latest.json` of `job` point to the gallery of a run."""
-    pointer = _json_bytes({"page": f"{run12}/index.html", "run12": run12})
-    if read_believed(store.read, latest_key(job)) != pointer:
-        store.write(latest_key(job), pointer)
+    if read_believed(store.read, latest_key(job)) != pointer(run12):
+        store.write(latest_key(job), pointer(run12))
+
+
+def pointer(run12: str) -> bytes:
+    """What `latest.json` says where it points to the gallery of a run."""
+    return _json_bytes({"page": f"{run12}/{PAGE}", "run12": run12})
 
 
 def render_page(view: Mapping[str, Any], *, alone: bool = False) -> str:

@@ -7,7 +7,8 @@ eye can compare. Several for many classes: a block each. What cannot be shown le
 import hashlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from classmodels.gallery.plain import text
 from classmodels.gallery.units import Unit
 from classmodels.store import Store
-from classmodels.store.believed import read_believed
+from classmodels.store.base import Read
+from classmodels.store.believed import PIXELS, read_believed
 
 WIDTH = 3600
 """Widest sheet in pixels."""
@@ -26,6 +28,7 @@ TILES = 400
 VARIANTS = 24
 """Most models and recipes on a sheet, each counted with each."""
 COLUMNS = 20
+READERS = 16
 TILE = 224
 GAP = 12
 MARGIN = 40
@@ -60,7 +63,7 @@ def contact_sheet(store: Store, units: Sequence[Unit], job: str) -> bytes:
     blocks = _blocks(grid, [names.get(index, f"class {index}") for index in kept], _titles(variants))
 
     tile = _tile(max((1 + max((c.column for c in cells), default=0) for _, cells in blocks), default=1))
-    canvas = _Canvas(store, tile)
+    canvas = _Canvas(tile)
     said = [f"Job {_printable(job, 'unnamed')}"]
     if len(variants) == 1:
         said.append(_printable(" · ".join(variants[0][:2]), ""))
@@ -69,7 +72,9 @@ def contact_sheet(store: Store, units: Sequence[Unit], job: str) -> bytes:
     if len(variants) < found:
         said.append(f"the first {len(variants)} of {found} pairs of model and recipe")
     footer = ", ".join(part for part in said if part) + ". Class models after Simonyan, Vedaldi and Zisserman 2013."
-    return canvas.png(blocks, footer)
+    with store.reading() as read, ThreadPoolExecutor(READERS, "sheet") as readers:
+        pictures = readers.map(lambda cell: _picture(read, cell.unit, tile), (c for _, cells in blocks for c in cells))
+        return canvas.png(blocks, pictures, footer)
 
 
 def _titles(variants: Sequence[tuple[str, str, str, str]]) -> list[str]:
@@ -118,8 +123,7 @@ def _tile(columns: int) -> int:
 class _Canvas:
     """Draws blocks of tiles of one size."""
 
-    def __init__(self, store: Store, tile: int) -> None:
-        self.store = store
+    def __init__(self, tile: int) -> None:
         self.tile = tile
         self.size = max(11, tile // 12)
         self.font = _font(self.size)
@@ -127,8 +131,8 @@ class _Canvas:
         self.small = _font(max(10, self.size - 4))
         self.line = round(self.size * 1.3)
 
-    def png(self, blocks: list[tuple[str, list[_Cell]]], footer: str) -> bytes:
-        """The finished sheet as PNG bytes."""
+    def png(self, blocks: list[tuple[str, list[_Cell]]], pictures: Iterator[Image.Image | None], footer: str) -> bytes:
+        """The finished sheet as PNG bytes. pictures: those of the cells, block by block."""
         columns = max((c.column + 1 for _, cells in blocks for c in cells), default=1)
         width = max(2 * MARGIN + columns * (self.tile + GAP) - GAP, 480)
         footer_lines = self._wrapped(footer, self.small, width - 2 * MARGIN, 4)
@@ -143,7 +147,7 @@ class _Canvas:
             pitch = self._pitch(cells)
             for cell in cells:
                 left = MARGIN + cell.column * (self.tile + GAP)
-                self._draw(sheet, draw, cell, left, top + self._heading(title) + cell.row * pitch)
+                self._draw(sheet, draw, cell, next(pictures), left, top + self._heading(title) + cell.row * pitch)
             top += self._height(title, cells)
         for line in footer_lines:
             draw.text((MARGIN, top + self.line // 2), line, SOFT, self.small)
@@ -171,8 +175,15 @@ class _Canvas:
             (line, self.small, SOFT) for line in self._wrapped(variant, self.small, self.tile, 1) if variant
         ]
 
-    def _draw(self, sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left: int, top: int) -> None:
-        picture = self._picture(cell.unit)
+    def _draw(
+        self,
+        sheet: Image.Image,
+        draw: ImageDraw.ImageDraw,
+        cell: _Cell,
+        picture: Image.Image | None,
+        left: int,
+        top: int,
+    ) -> None:
         if picture is None:
             draw.rectangle((left, top, left + self.tile - 1, top + self.tile - 1), fill=PALE)
         else:
@@ -182,26 +193,6 @@ class _Canvas:
         for line, font, ink in self._under(cell):
             draw.text((left + (self.tile - font.getlength(line)) / 2, y), line, ink, font)
             y += self.line
-
-    def _picture(self, unit: Unit | None) -> Image.Image | None:
-        if unit is None or unit.record is None:
-            return None
-        entry = unit.record.image
-        data = read_believed(self.store.read, unit.folder + entry.name)
-        if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
-            return None
-        try:
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-                if image.size != (entry.width, entry.height) or image.width * image.height > 1 << 24:
-                    return None
-                picture = image.convert("RGB")
-        except Exception:  # what Pillow raises on bytes made to mislead it is of many kinds
-            return None
-        scale = self.tile / max(picture.size)
-        if scale > 2:  # a few pixels, each of which is to be seen
-            return picture.resize((int(scale) * picture.width, int(scale) * picture.height), Image.Resampling.NEAREST)
-        size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
-        return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
     def _wrapped(self, words: str, font: Any, width: int, lines: int) -> list[str]:
         """`words` on at most `lines` lines of `width` pixels, broken at spaces; an ellipsis ends what is cut."""
@@ -222,6 +213,28 @@ class _Canvas:
                 line = line[:-1].rstrip()
             done[-1] = line + "…"
         return done
+
+
+def _picture(read: Read, unit: Unit | None, tile: int) -> Image.Image | None:
+    """The picture of a unit in the size of a tile, if it is the one that its record names."""
+    if unit is None or unit.record is None:
+        return None
+    entry = unit.record.image
+    data = read_believed(read, unit.folder + entry.name)
+    if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.size != (entry.width, entry.height) or image.width * image.height > PIXELS:
+                return None
+            picture = image.convert("RGB")
+    except Exception:  # what Pillow raises on bytes made to mislead it is of many kinds
+        return None
+    scale = tile / max(picture.size)
+    if scale > 2:  # a few pixels, each of which is to be seen
+        return picture.resize((int(scale) * picture.width, int(scale) * picture.height), Image.Resampling.NEAREST)
+    size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 @cache

@@ -19,9 +19,9 @@ from classmodels.errors import DamagedError
 from classmodels.gallery.compare import Change, Distances, Floor, Pair, Seen, changes, distances, floors_of
 from classmodels.gallery.units import Judged, Unit, read_units
 from classmodels.image import decode_png
-from classmodels.panel.features import unpacked
 from classmodels.store import FileEntry, RunPlan, Store
 from classmodels.store.base import Read
+from classmodels.store.features import unpacked
 from classmodels.store.records import Features, JudgeEntry
 
 _READERS = 16

@@ -37,7 +37,7 @@ class Classifier:
 
     classes counts what can be ascended: the network's outputs, or 2 for a binary head. labels is None where no
     names are known. resolved is None for a module that was wrapped in memory. deterministic is False where two runs
-    on the same images gave scores that differ in any bit.
+    on the same images gave scores that differ in any bit. folded: see `prepare.py`.
     """
 
     net: nn.Module
@@ -52,6 +52,7 @@ class Classifier:
     notes: tuple[str, ...] = ()
     resolved: ResolvedModel | None = None
     deterministic: bool = True
+    folded: bool = False
 
     def logits(self, x: Tensor) -> Tensor:
         """Raw scores, float32 [B, classes], of normalised images x, float32 [B, C, H, W].

@@ -55,5 +55,5 @@ def describe() -> dict[str, object]:
 
 if compiled is not None:
     # They write to their arguments and return nothing: for tracing there is nothing to work out.
-    for _name in ("step_", "blur_", "clip_"):
+    for _name in ("step_", "blur_", "clip_", "affine_", "affine_adjoint_"):
         torch.library.register_fake(f"classmodels::{_name}")(lambda *arguments: None)

@@ -10,18 +10,15 @@ themselves. Of its input, maps and tokens are averaged over their places. So a C
 class token, and a linear classifier, which has no other features, its input.
 """
 
-import base64
-import math
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from classmodels.models.classifier import Classifier
+from classmodels.store.features import packed
 from classmodels.store.records import LONGEST_FEATURES, Features
 
 _PRODUCTS = {"linear": (0, 1), "conv1d": (0, 1), "conv2d": (0, 1), "conv3d": (0, 1), "matmul": (0, 1), "mm": (0, 1)} | {
@@ -85,23 +82,3 @@ def _rows(x: Tensor) -> Tensor:
     if x.shape[1] > LONGEST_FEATURES:
         x = functional.adaptive_avg_pool1d(x[:, None], LONGEST_FEATURES)[:, 0]
     return x
-
-
-def packed(row: NDArray[np.float64], layer: str) -> Features | str:
-    """One image's features as a verdict has them; a sentence where they cannot be had."""
-    scale = float(np.abs(row).max(initial=0))
-    if not math.isfinite(scale):
-        return f"the features before {layer} are NaN or infinite"
-    values = (row / (scale or 1.0)).astype("<f2").tobytes()
-    return Features(layer=layer, scale=scale, values=base64.b64encode(values).decode())
-
-
-def unpacked(features: Features) -> NDArray[np.float64] | None:
-    """The values of `features`, float64 [F]; None where they are not what `packed` writes."""
-    try:
-        values = np.frombuffer(base64.b64decode(features.values, validate=True), "<f2").astype(np.float64)
-    except ValueError:
-        return None
-    if not 0 < len(values) <= LONGEST_FEATURES or not np.isfinite(values).all():
-        return None
-    return values * features.scale

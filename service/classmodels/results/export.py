@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from classmodels.errors import StoreError
 from classmodels.gallery.page import render_page
 from classmodels.gallery.units import Unit, read_units
 from classmodels.gallery.view import view_of
@@ -22,7 +21,8 @@ from classmodels.results.place import Place
 from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry
 from classmodels.store.base import Read
-from classmodels.store.believed import read_believed
+from classmodels.store.believed import PIXELS, read_believed
+from classmodels.store.folder import FolderStore
 
 LIMIT = 4_700_000
 """Bytes of pictures and films in a page of less than 5 MB, which mail and chat still take."""
@@ -92,11 +92,7 @@ def export(place: Place, page: str) -> Exported:
     view["contrast"] = [pair for pair in view["contrast"] if done[pair["score"]] and done[pair["probability"]]]
     data = render_page(view, alone=True).encode()
     target = Path(page)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    except OSError as error:
-        raise StoreError(f"cannot write {page}: {error.strerror}") from error
+    FolderStore(target.parent).write(target.name, data)  # whole, or not at all
     return Exported(
         page=str(target),
         job=gallery.plan.job,
@@ -147,7 +143,7 @@ def _frames(data: bytes | None, side: int, most: int) -> list[Image.Image]:
         return []
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP", "GIF")) as image:
-            if image.width * image.height > 1 << 24:
+            if image.width * image.height > PIXELS:
                 return []
             count = getattr(image, "n_frames", 1)
             kept = sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(most)}) if most > 1 else [0]

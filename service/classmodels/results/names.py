@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from classmodels.store import FileEntry, Record
 from classmodels.store.records import canonical
+from classmodels.store.seal import has_seal, sealed, unsealed
 
 
 def files_of(record: Record) -> list[FileEntry]:
@@ -40,7 +41,12 @@ def _named_by_content(file: FileEntry) -> str:
 
 
 def _renamed(data: bytes, record: Record, rename: Callable[[FileEntry], str]) -> bytes:
-    """`data` with every file renamed, and all else as it is, also what a newer version has added to records."""
+    """`data` with every file renamed, and all else as it is, also what a newer version has added to records.
+
+    A record that is sealed is sealed again: whoever renames its files has read it, and so found it whole.
+    """
+    if has_seal(data):
+        return sealed(_renamed(unsealed(data), record, rename))
     changed = data
     for file in files_of(record):
         old = _line(file.name)

@@ -15,7 +15,6 @@ from typing import Any
 
 from classmodels.errors import InputError
 from classmodels.gallery import write_gallery
-from classmodels.gallery.nights import index_entries, write_night
 from classmodels.gallery.page import point_latest
 from classmodels.results.fetch import Brought, Fetcher
 from classmodels.results.place import Place
@@ -23,9 +22,9 @@ from classmodels.results.progress import Meter
 from classmodels.results.survey import Gallery, Survey, latest_run, record_of_verdict, survey
 from classmodels.store import RunPlan
 from classmodels.store.base import Read
-from classmodels.store.believed import read_believed, record_of, unit_key
+from classmodels.store.believed import FILE_BYTES, read_believed, record_of, unit_key
 from classmodels.store.folder import FolderStore
-from classmodels.store.nights import nights_prefix
+from classmodels.store.nights import index_entries, nights_prefix
 from classmodels.store.only import Only
 from classmodels.store.records import dump, parse, plan_key
 
@@ -103,6 +102,8 @@ def pull(place: Place, folder: str, only: Only, meter: Meter, *, dry_run: bool =
         _point(galleries, here)
         brought = {unit.model12 for key in todo if (unit := unit_key(key))}
         for job in sorted({entry.key.split("/")[1] for entry in nights}):
+            from classmodels.gallery.nights import write_night
+
             if todo or copies or here.read(f"{nights_prefix(job)}index.html") is None:
                 report.pages.append(here.locate(write_night(here, job, again=brought)[-1]))
     report.seconds = time.monotonic() - began
@@ -153,7 +154,7 @@ def _gallery(gallery: Gallery, wanted: set[str], here: FolderStore, read: Read, 
 def _sheet(gallery: Gallery, view: Mapping[str, Any], read: Read) -> bytes | None:
     """The contact sheet there, if the page there shows the very images of `view`; drawing one takes seconds."""
     data, sheet = f"{gallery.prefix}gallery.json", f"{gallery.prefix}contact-sheet.png"
-    if data not in gallery.objects or sheet not in gallery.objects:
+    if not all(key in gallery.objects and gallery.objects[key].size <= FILE_BYTES for key in (data, sheet)):
         return None
     try:
         theirs = json.loads(read_believed(read, data) or b"{}")

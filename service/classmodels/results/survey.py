@@ -5,6 +5,7 @@ be believed is left out of the survey and named in `strange`.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,7 @@ from datetime import datetime
 from classmodels.errors import InputError
 from classmodels.results.place import Place
 from classmodels.store import Entry, RunPlan, Store
-from classmodels.store.believed import read_believed, unit_key
+from classmodels.store.believed import FILE_BYTES, read_believed, unit_key
 from classmodels.store.records import gallery_prefix, latest_key, parse, plan_key, verdict_prefix
 
 
@@ -135,7 +136,7 @@ def _galleries(found: Survey) -> list[Gallery]:
         key = plan_key(run12)
         if key not in objects:
             continue
-        plan = parse(RunPlan, read_believed(store.read, key) or b"")
+        plan = parse(RunPlan, read_believed(store.read, key) or b"") if objects[key].size <= FILE_BYTES else None
         if plan is None or plan.run12 != run12:
             found.strange[key] = f"it is the plan of another run, {plan.run12}" if plan else "it is no plan of a run"
             continue
@@ -169,10 +170,10 @@ def latest_run(store: Store, job: str) -> str | None:
     """The run that `latest.json` of `job` points to; None where it is not there or says nothing."""
     try:
         value = json.loads(read_believed(store.read, latest_key(job)) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     run12 = value.get("run12") if isinstance(value, dict) else None
-    return run12 if isinstance(run12, str) else None
+    return run12 if isinstance(run12, str) and re.fullmatch("[0-9a-f]{12}", run12) else None
 
 
 def _entries(store: Store, prefixes: Iterable[str]) -> Iterator[Entry]:

@@ -13,23 +13,27 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from posixpath import normpath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
 from classmodels.errors import DamagedError
+from classmodels.gallery.page import DATA, PAGE, SHEET, pointer
 from classmodels.results.names import files_of
 from classmodels.results.place import Place
 from classmodels.results.progress import Meter
 from classmodels.results.survey import Gallery, Survey, latest_run, record_of_verdict, survey
-from classmodels.store import FileEntry, Verdict
+from classmodels.store import Entry, FileEntry, Verdict
 from classmodels.store.base import Read
-from classmodels.store.believed import OBJECT_BYTES, read_believed, record_of
+from classmodels.store.believed import FILE_BYTES, OBJECT_BYTES, PIXELS, record_of
 from classmodels.store.records import Tombstone, gallery_prefix, latest_key, parse, tombstone_key, verdict_key
+from classmodels.store.seal import has_seal, is_sealed
 
 THREADS = 32
 REDO = "delete this record and run the job again to have it made anew; in a pulled folder, pull again"
 REBUILD = "run the job again, or only rebuild the page with `classmodels gallery`"
+REPOINT = "run the job again, or delete it"
 JUDGE_AGAIN = "delete this verdict and run the job again to have it given anew; in a pulled folder, pull again"
 
 
@@ -80,7 +84,9 @@ def verify(place: Place, meter: Meter) -> Verified:
                 looked = future.result()
                 images[units[future]] = looked.image
                 add(looked)
-            others = [threads.submit(_verdict, key, _Look(read), images) for key in found.verdicts]
+            others = [
+                threads.submit(_verdict, key, entry, _Look(read), images) for key, entry in found.verdicts.items()
+            ]
             others += [threads.submit(_gallery, one, found, _Look(read), images) for one in found.galleries]
             for future in as_completed(others):
                 add(future.result())
@@ -101,8 +107,10 @@ class _Look:
         self.differences: list[Difference] = []
         self.image = ""
 
-    def read(self, key: str) -> tuple[bytes | None, str]:
-        """The object's bytes; or None, and why there are none."""
+    def read(self, key: str, entry: Entry | None, most: int = FILE_BYTES) -> tuple[bytes | None, str]:
+        """The object's bytes; or None, and why there are none. entry: as it is listed."""
+        if entry is not None and entry.size > most:
+            return None, "it is larger than any such object is"
         try:
             data = self._read(key)
         except DamagedError:
@@ -118,10 +126,7 @@ class _Look:
 
 def _unit(found: Survey, key: str, look: _Look) -> _Look:
     """Check a record and its files."""
-    if found.records[key].size > OBJECT_BYTES:
-        look.differs(key, "it is larger than any record is", REDO)
-        return look
-    data, wrong = look.read(key)
+    data, wrong = look.read(key, found.records[key], OBJECT_BYTES)
     record = record_of(key, data) if data is not None else None
     if record is None:
         look.differs(key, wrong or "it is no record of this unit, or damaged", REDO)
@@ -129,7 +134,7 @@ def _unit(found: Survey, key: str, look: _Look) -> _Look:
     look.image = record.image.sha256
     for file in files_of(record):
         at = f"{key.rpartition('/')[0]}/{file.name}"
-        content, wrong = look.read(at)
+        content, wrong = look.read(at, found.files.get(at))
         if content is not None:
             wrong = _unlike(file, content)
         if wrong:
@@ -147,6 +152,8 @@ def _unlike(file: FileEntry, data: bytes) -> str:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP", "GIF")) as image:
             if image.size != (file.width, file.height):
                 return f"it shows {image.width} x {image.height} pixels, expected {file.width} x {file.height}"
+            if image.width * image.height > PIXELS:
+                return f"it is larger than the {PIXELS >> 20} million pixels that any image has"
             for frame in range(getattr(image, "n_frames", 1)):
                 image.seek(frame)
                 image.load()
@@ -155,10 +162,10 @@ def _unlike(file: FileEntry, data: bytes) -> str:
     return ""
 
 
-def _verdict(key: str, look: _Look, images: dict[str, str]) -> _Look:
+def _verdict(key: str, entry: Entry, look: _Look, images: dict[str, str]) -> _Look:
     """Check that a verdict is one, lies where it should, and is on an image that exists."""
-    data, wrong = look.read(key)
-    verdict = parse(Verdict, data) if data is not None and len(data) <= OBJECT_BYTES else None
+    data, wrong = look.read(key, entry, OBJECT_BYTES)
+    verdict = parse(Verdict, data) if data is not None else None
     on = record_of_verdict(key)
     if verdict is None:
         look.differs(key, wrong or "it is no verdict, or damaged", JUDGE_AGAIN)
@@ -178,25 +185,42 @@ def _gallery(gallery: Gallery, found: Survey, look: _Look, images: dict[str, str
     if not gallery.objects:  # its run has not come to an end yet
         return look
     tombstone = tombstone_key(gallery.plan.job, gallery.plan.run12)
-    if tombstone in gallery.objects and parse(Tombstone, look.read(tombstone)[0] or b"") is None:
+    stone, _ = look.read(tombstone, gallery.objects.get(tombstone), OBJECT_BYTES)
+    if tombstone in gallery.objects and parse(Tombstone, stone or b"") is None:
         look.differs(tombstone, "it is no tombstone, or damaged", "delete it")
     there = found.records.keys() | found.files.keys() | gallery.objects.keys()
-    for name in ("index.html", "gallery.json"):
+    digests: dict[str, str] = {}
+    for name in (DATA, SHEET, PAGE):
         key = gallery.prefix + name
-        data, wrong = look.read(key)
-        try:
-            links = set(_html_links(data or b"") if name == "index.html" else _json_links(data or b"{}"))
-            unit = _outdated(data or b"{}", gallery, images) if name == "gallery.json" else None
-        except (ValueError, TypeError, LookupError, AttributeError):
-            links, unit, wrong = set(), None, wrong or "it cannot be read"
-        if lost := sorted(link for link in links if normpath(gallery.prefix + unquote(link)) not in there):
-            others = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-            wrong = f"it links to {unquote(lost[0])}{others}, which is not there"
-        elif unit is not None:
-            wrong = f"it shows another image than {unit} names"
+        if name == SHEET and key not in gallery.objects:
+            continue  # the page's link to it leads nowhere
+        data, wrong = look.read(key, gallery.objects.get(key))
+        if data is not None:
+            try:
+                if name == DATA:
+                    wrong, digests = _unlike_data(data, gallery, images)
+                elif (sha256 := hashlib.sha256(data).hexdigest()) != digests.get(name, sha256):
+                    wrong = f"its sha256 is {sha256[:12]}…, expected {digests[name][:12]}…"
+                links = set(_json_links(data) if name == DATA else _html_links(data) if name == PAGE else ())
+                lost = sorted(link for link in links if normpath(gallery.prefix + unquote(link)) not in there)
+                if lost and not wrong:
+                    others = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+                    wrong = f"it links to {unquote(lost[0])}{others}, which is not there"
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                wrong = "it cannot be read"
         if wrong:
             look.differs(key, wrong, REBUILD)
     return look
+
+
+def _unlike_data(data: bytes, gallery: Gallery, images: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """How the data of a gallery differs from what was written or is so now; and the digests that it names of files."""
+    said = json.loads(data)
+    digests: dict[str, str] = said.get("files", {})  # one of an older version names none
+    if (digests or has_seal(data)) and not is_sealed(data):
+        return "its bytes are not those that were written", {}
+    unit = _outdated(said, gallery, images)
+    return f"it shows another image than {unit} names" if unit is not None else "", digests
 
 
 def _json_links(data: bytes) -> Iterator[str]:
@@ -224,10 +248,10 @@ def _html_links(data: bytes) -> list[str]:
     return [part.path for part in parts if part.path and not part.scheme and not part.netloc]
 
 
-def _outdated(data: bytes, gallery: Gallery, images: dict[str, str]) -> str | None:
+def _outdated(said: dict[str, Any], gallery: Gallery, images: dict[str, str]) -> str | None:
     """The record of a unit of which the page shows another image than the record names; None where there is none."""
     records = list(dict.fromkeys(gallery.plan.records))
-    for key, unit in zip(records, json.loads(data)["units"], strict=False):
+    for key, unit in zip(records, said["units"], strict=False):
         image = images.get(key)
         if image and unit["state"] == "done" and unit["image"]["sha256"] != image:
             return key
@@ -235,9 +259,16 @@ def _outdated(data: bytes, gallery: Gallery, images: dict[str, str]) -> str | No
 
 
 def _pointers(found: Survey) -> Iterator[Difference]:
-    """Whether the pointers to the latest galleries lead to one."""
+    """Whether the pointers to the latest galleries are such, and lead to one."""
+    store = found.place.store
     for job in sorted({one.plan.job for one in found.galleries}):
-        run12 = latest_run(found.place.store, job)
-        page = None if run12 is None else f"{gallery_prefix(job, run12)}index.html"
-        if page is not None and read_believed(found.place.store.read, page) is None:
-            yield Difference(latest_key(job), f"it points to {page}, which is not there", f"{REBUILD}, or delete it")
+        key, run12 = latest_key(job), latest_run(store, job)
+        try:
+            data = store.read(key)
+        except DamagedError:
+            data = b""
+        page = f"{gallery_prefix(job, run12 or '')}{PAGE}"
+        if data is not None and (run12 is None or data != pointer(run12)):
+            yield Difference(key, "it is no pointer to a gallery, or damaged", REPOINT)
+        elif data is not None and next(store.list(page), None) is None:
+            yield Difference(key, f"it points to {page}, which is not there", REPOINT)

@@ -20,6 +20,7 @@ from classmodels.image import encode_png, to_image, to_pixels
 from classmodels.job.identity import digest12, recipe_identity, unit_identity
 from classmodels.job.recipes import recipe_of
 from classmodels.models.classifier import frozen, wrap
+from classmodels.models.prepare import prepare
 from classmodels.models.spec import InputSpec
 from classmodels.run.batch import Climb, Summit, ascend_all
 from classmodels.run.numerics import choose, choose_machine
@@ -97,6 +98,7 @@ def ascend(
         console = Console(stderr=True)
         reporter = listener(console) if progress and (console.is_terminal or console.is_jupyter) else Quiet()
         with frozen(model), reporter:
+            classifier = prepare(classifier)
             choice = choose(classifier, named.recipe, machine)
             reporter.begin(named.name, len(climbs), named.recipe.steps)
             for used, part in ascend_all(classifier, named.recipe, climbs, choice, machine, on_step=reporter.step):

@@ -27,6 +27,10 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_BATCH = {"cpu": 4, "cuda": 64}
 
 
+ARITHMETIC = 2
+"""Of the loop itself, beside what the other numerics name: one more whenever its bits change."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where the ascent runs: the device and the backend of the ops."""
@@ -113,14 +117,15 @@ def choose(classifier: Classifier, recipe: Recipe, machine: Machine, frames: int
         "threads": 0 if cuda else torch.get_num_threads(),
         "batch": batch,
         "layout": "channels_last",
-        "folded": False,
+        "folded": classifier.folded,
+        "arithmetic": ARITHMETIC,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
     }
     nondeterministic = [] if classifier.deterministic else ["the network itself"]
-    if cuda and recipe.transforms.active:
+    if cuda and recipe.transforms.active and machine.backend == "torch":
         nondeterministic.append("grid_sampler_2d_backward")
     return Choice(loop, batch, described, tuple(nondeterministic))
 

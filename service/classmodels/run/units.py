@@ -13,6 +13,7 @@ from classmodels.image import frame_steps
 from classmodels.job.plan import Task, Unit, by_task
 from classmodels.job.schema import Animation
 from classmodels.models.classifier import Classifier, load
+from classmodels.models.prepare import prepare
 from classmodels.models.user_code import first_line
 from classmodels.run.batch import Climb, ascend_all
 from classmodels.run.gpu import broken
@@ -144,7 +145,7 @@ class _Doing:
         import torch
 
         if self.loaded is None or self.loaded.resolved is not task.model:
-            self.loaded = load(task.model).to(self.machine.device, torch.channels_last)
+            self.loaded = prepare(load(task.model).to(self.machine.device, torch.channels_last))
             for note in self.loaded.notes:
                 self.progress.say(f"{self.loaded.name}: {note}")
         return self.loaded

@@ -21,6 +21,10 @@ _NAME_BYTES = 255
 """Longest name of a file that file systems take."""
 OBJECT_BYTES = 1 << 24
 """Largest record or verdict that is parsed: the longest score curve, of 100,000 steps, needs an eighth of that."""
+FILE_BYTES = 1 << 28
+"""Largest image, film, plan or page that is read where others may have put it: a page of 10,000 units needs a tenth."""
+PIXELS = 1 << 24
+"""Most pixels of an image that is decoded; frames are looked at one by one."""
 
 
 class UnitKey(NamedTuple):
@@ -75,6 +79,7 @@ def _fits(file: FileEntry, names: re.Pattern[str]) -> bool:
     return (
         0 < file.width <= 1 << 16
         and 0 < file.height <= 1 << 16
+        and 0 <= file.bytes <= FILE_BYTES
         and re.fullmatch(r"[0-9a-f]{64}", file.sha256) is not None
         and names.fullmatch(file.name) is not None
         and len(file.name.encode()) <= _NAME_BYTES

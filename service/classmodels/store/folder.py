@@ -97,7 +97,7 @@ class FolderStore:
         top = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
         found: list[Entry] = []
         try:
-            for folder, folders, files in os.walk(top, onerror=_raise):
+            for folder, folders, files in os.walk(top, onerror=_raise_unless_gone):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 base = Path(folder).relative_to(self.root).as_posix()
                 for name in files:
@@ -110,8 +110,6 @@ class FolderStore:
                         status = os.stat(path)
                         modified = datetime.fromtimestamp(status.st_mtime, UTC)
                         found.append(Entry(key, status.st_size, modified, tag=str(status.st_mtime_ns)))
-        except FileNotFoundError:
-            return iter(())
         except OSError as error:
             raise _refused(f"list {top}", error) from error
         return iter(sorted(found))
@@ -197,8 +195,10 @@ def _clear(folder: Path) -> None:
                     os.unlink(entry.path)
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _raise_unless_gone(error: OSError) -> None:
+    """What is not there has nothing in it: the folder itself, or one in it that is deleted meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _refused(what: str, error: OSError) -> StoreError:
@@ -209,9 +209,9 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space and run the same command again: what is finished is kept"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{os.strerror(error.errno).lower()}; choose another folder with --output, or mend its permissions"
+        return f"{os.strerror(error.errno).lower()}; choose another folder, or mend its permissions"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return "a file stands where a folder is expected; choose another folder with --output"
+        return "a file stands where a folder is expected; choose another folder"
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 

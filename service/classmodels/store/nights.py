@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 from pydantic import AfterValidator, Field
 
 from classmodels.models.spec import Name
+from classmodels.store.base import Entry, Store
 from classmodels.store.records import Digest12, Stored
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -252,3 +253,14 @@ class Listing:
     def state(self) -> str:
         """A digest of what there is to show: equal as long as no checkpoint is added or found broken."""
         return hashlib.sha256("\n".join(self.facts).encode()).hexdigest()[:12]
+
+
+def index_entries(store: Store) -> list[Entry]:
+    """What the pages of nights are made from, besides units: of all jobs, the index and what is broken."""
+    entries = {entry.key: entry for entry in store.entries("nights/")}
+    found: list[Entry] = []
+    for job in sorted({key.split("/")[1] for key in entries if key.count("/") > 1}):
+        listing = Listing.of(job, entries)
+        keys = [*listing.entries, *(broken_key(job, one) for one in sorted(listing.broken))]
+        found += [entries[key] for key in keys]
+    return found

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from classmodels.models.spec import Name
+from classmodels.store.seal import has_seal, is_sealed, sealed
 
 Digest12 = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -23,6 +24,12 @@ class Stored(BaseModel):
     """Base of stored objects: unknown fields are ignored, so that older software reads newer records."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class Sealed(Stored):
+    """Base of objects that end with a digest of themselves (`seal.py`); those of version 1 had none."""
+
+    version: Literal[1, 2] = 2
 
 
 class FileEntry(Stored):
@@ -71,10 +78,9 @@ class Outcome(Stored):
     rank: Rank
 
 
-class Record(Stored):
+class Record(Sealed):
     """A unit that is done. Written last: present means done, and every file it names is there."""
 
-    version: Literal[1] = 1
     model: ModelEntry
     recipe: RecipeEntry
     class_index: int
@@ -114,14 +120,13 @@ class Features(Stored):
     values: Annotated[str, Field(max_length=4 * LONGEST_FEATURES)]
 
 
-class Verdict(Stored):
+class Verdict(Sealed):
     """One judge's answer on one finished image (the PNG as stored, reloaded).
 
     `class_index` is the judge's own index of the unit's class, or None where the judge does not know that class;
     then rank and probability are None too. features: where the panel asks for them; a text says why there are none.
     """
 
-    version: Literal[1] = 1
     judge: str
     judge12: str
     judge_family: str
@@ -151,17 +156,16 @@ class JudgeEntry(Stored):
     family: str
 
 
-class RunPlan(Stored):
+class RunPlan(Sealed):
     """`runs/<run12>/plan.json`: all a gallery needs to be rebuilt: which records and which judges belong to it."""
 
-    version: Literal[1] = 1
     job: Name
     run12: Digest12
     records: tuple[str, ...]
     judges: tuple[JudgeEntry, ...]
 
 
-class Tombstone(Stored):
+class Tombstone(Sealed):
     """`galleries/<job>/<run12>/deleted.json`: this gallery was deleted on purpose, and is not one that was never made.
 
     It holds as long as there is no page beside it, which one listing of `galleries/` tells: whoever runs the job again
@@ -169,7 +173,6 @@ class Tombstone(Stored):
     there still, because the deletion was cut off; empty once all are gone.
     """
 
-    version: Literal[1] = 1
     job: Name
     run12: Digest12
     models: tuple[str, ...]
@@ -189,13 +192,12 @@ class ReportedFailure(Stored):
     for_good: bool = False
 
 
-class ShardReport(Stored):
+class ShardReport(Sealed):
     """`runs/<run12>/shards/<index>-of-<shards>.json`: what came of a worker's share, once it has done what it could.
 
     done: units of this attempt; already: those that were done before. failed: what another attempt would have to do.
     """
 
-    version: Literal[1] = 1
     run12: Digest12
     index: Annotated[int, Field(ge=0)]
     shards: Annotated[int, Field(ge=1)]
@@ -213,14 +215,17 @@ T = TypeVar("T", bound=Stored)
 def parse(kind: type[T], data: bytes) -> T | None:
     """`data` as an object of `kind`, or None where it is not one (damaged, foreign, of another version)."""
     try:
-        return kind.model_validate_json(data)
+        value = kind.model_validate_json(data)
     except ValidationError:
         return None
+    needs_seal = has_seal(data) or (isinstance(value, Sealed) and value.version > 1)
+    return value if not needs_seal or is_sealed(data) else None
 
 
 def dump(value: Stored) -> bytes:
-    """`value` as canonical JSON: equal objects give equal bytes."""
-    return canonical(json.loads(value.model_dump_json()))
+    """`value` as canonical JSON, sealed if it is of a kind that is: equal objects give equal bytes."""
+    data = canonical(json.loads(value.model_dump_json()))
+    return sealed(data) if isinstance(value, Sealed) and value.version > 1 else data
 
 
 def canonical(value: Any) -> bytes:

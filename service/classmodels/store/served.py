@@ -18,8 +18,8 @@ _TYPES = {
     ".webp": "image/webp",
     ".yaml": "application/yaml",
 }
-_NAMED_BY_CONTENT = re.compile(r"\.[0-9a-f]{12}\.(?!jsonl\Z)[^/]*\Z")
-"""A log has the name of a container in that place, which may look the same."""
+_NAMED_BY_CONTENT = re.compile(r"\.[0-9a-f]{12}\.(png|webp|gif|apng)\Z")
+"""Pictures and films: see `records.file_name`. A verdict's key tells on which image it is, and not what it says."""
 
 
 def content_type(key: str) -> str:
