@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classmodels.gallery.axis import GAP, MARGIN, MOST, THUMB, TICKS, WIDTH, apart, axis_of, drawn, ticks
+from classmodels.gallery.timeline import Scale
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -39,6 +40,15 @@ def test_without_steps_it_stands_by_epoch_or_by_its_time() -> None:
     assert axis.name == "time"
     assert axis.at[1] == pytest.approx(MARGIN + (WIDTH - 2 * MARGIN) / 4)
     assert axis.ticks[0][0] == "01 Mar"
+
+
+@pytest.mark.parametrize(
+    ("scores", "low", "high"),
+    [([-0.0076, 8.94], "0.0", "8.9"), ([12.0, 312.4], "12", "312"), ([0.101, 0.142], "0.101", "0.142")],
+)
+def test_scores_are_written_as_exactly_as_it_matters_on_their_scale(scores: list[float], low: str, high: str) -> None:
+    scale = Scale(scores)
+    assert (scale.label(scale.low), scale.label(scale.high)) == (low, high)
 
 
 def test_steps_that_do_not_grow_with_the_order_are_no_axis() -> None:

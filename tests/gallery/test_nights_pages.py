@@ -76,6 +76,27 @@ def test_how_many_would_be_called_changed_by_chance_stands_beside_how_many_are(r
     assert "about one in 20" in (run.store.read("nights/nightly/timeline/mine/index.html") or b"").decode()
 
 
+def test_the_page_of_all_says_what_came_before_and_when_nothing_changed(tmp_path: Path) -> None:
+    quiet = Checkpoints(tmp_path, noise=0.02, pairs=6)
+    write_night(quiet.store, JOB)
+    page = pages(quiet.store)[TOP].decode()
+    assert compared(quiet)["counts"]["changed"] == 0
+    assert "no class changed by more than another seed would do" in page
+    before = page.partition("Before that:")[2]
+    assert f"../../{prefix(quiet, -3, -2)}index.html" in before
+    assert f"../../{prefix(quiet)}index.html" not in before
+
+
+def test_few_classes_are_shown_by_their_newest_images_and_many_by_name(run: Checkpoints, tmp_path: Path) -> None:
+    write_night(run.store, JOB)
+    page = pages(run.store)["nights/nightly/timeline/mine/index.html"].decode()
+    newest = run.done[-1].model12
+    assert len(re.findall(rf'<img src="\.\./\.\./\.\./\.\./units/mine@{newest}/', page)) == 6
+    many = Checkpoints(tmp_path / "many", (100,), labels=[f"c{number}" for number in range(61)], side=8, pairs=0)
+    write_night(many.store, JOB)
+    assert "<img" not in pages(many.store)["nights/nightly/timeline/mine/index.html"].decode()
+
+
 def test_the_pages_of_nights_are_rebuilt_with_all_others(run: Checkpoints) -> None:
     write_night(run.store, "nightly")
     pages = [key for key in run.store.list("nights/") if key.endswith(".html")]

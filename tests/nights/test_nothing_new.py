@@ -11,7 +11,7 @@ import pytest
 
 from classmodels.job.identity import ALGORITHM
 from classmodels.models.remote import elsewhere
-from classmodels.nights.discover import Whole, discover
+from classmodels.nights.discover import Whole, discover, sidecars12
 from classmodels.nights.names import Names
 from classmodels.nights.template import read_template
 from classmodels.store import open_store
@@ -72,7 +72,9 @@ def hold(nights: Nights) -> None:
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(put, range(len(found))))
-    nights.store.write(shown_key(JOB), dump(Shown(state=nights.listing.state)))
+    listing = nights.listing
+    shown = Shown(state=listing.state, told=tuple(listing.facts), sidecars=sidecars12(found))
+    nights.store.write(shown_key(JOB), dump(shown))
 
 
 def test_nothing_new_over_200_checkpoints_of_1000_classes_costs_five_requests_and_no_write(
@@ -99,11 +101,11 @@ def test_one_new_checkpoint_costs_no_request_by_those_that_are_done_but_for_thei
     bucket_nights: Nights, requests: Counter[str]
 ) -> None:
     nights = bucket_nights
-    for step in range(5):
+    for step in range(2):
         nights.save(f"step_{step}.safetensors", seed=step)
     nights.night()
     counted = []
-    for step in (5, 6):
+    for step in (2, 3):
         nights.save(f"step_{step}.safetensors", seed=step)
         requests.clear()
         nights.night()

@@ -21,14 +21,13 @@ from seaweed import WRITER
 SERVICE = Path(__file__).parents[2] / "service"
 
 
-@pytest.fixture
-def slow_nights(bucket_nights: Nights) -> Nights:
+def slowed(nights: Nights) -> Nights:
     """Over a network that takes TINY_SLEEP seconds for each look."""
-    template = yaml.safe_load(bucket_nights.template.read_text())
+    template = yaml.safe_load(nights.template.read_text())
     template["models"][0]["source"] = {"factory": "nets:slow"}
-    bucket_nights.template.write_text(yaml.safe_dump(template))
-    bucket_nights.prefix = "inner."
-    return bucket_nights
+    nights.template.write_text(yaml.safe_dump(template))
+    nights.prefix = "inner."
+    return nights
 
 
 def start(nights: Nights, sleep: float) -> "subprocess.Popen[bytes]":
@@ -51,9 +50,9 @@ def wait_for(nights: Nights, prefix: str, seconds: float = 60) -> None:
 
 
 def test_whatever_happens_to_nights_and_checkpoints_the_end_is_that_of_one_clean_night(
-    slow_nights: Nights, monkeypatch: pytest.MonkeyPatch
+    bucket_nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nights = slow_nights
+    nights = slowed(bucket_nights)
     for step in (1, 2, 4, 5):
         nights.save(f"step_{step}.safetensors", seed=step)
     whole = opened(nights.checkpoints).read("step_5.safetensors")
@@ -102,8 +101,8 @@ def test_whatever_happens_to_nights_and_checkpoints_the_end_is_that_of_one_clean
     assert {key for key in beyond if not key.startswith(("verdicts/", f"nights/{JOB}/compare/", "runs/"))} == set()
 
 
-def test_two_nights_at_once_leave_what_one_leaves(slow_nights: Nights) -> None:
-    nights = slow_nights
+def test_two_nights_at_once_leave_what_one_leaves(nights: Nights) -> None:
+    nights = slowed(nights)
     for step in (1, 2):
         nights.save(f"step_{step}.safetensors", seed=step)
     both = [start(nights, sleep=0.02), start(nights, sleep=0.02)]

@@ -93,7 +93,7 @@ def _strip(
     stem = f"{index:04d}-{slug(label)}"
     chosen = [mine[i] for i in drawn([axis.at[place] for place, _ in mine])]
     spots = apart([axis.at[place] for place, _ in chosen])
-    y = _Scale([point.logit for _, point in mine if point.logit is not None])
+    y = Scale([point.logit for _, point in mine if point.logit is not None])
     known = [(axis.at[place], y(point.logit), place) for place, point in mine if point.logit is not None]
     return {
         "index": index,
@@ -141,7 +141,7 @@ def _token(place: int, point: Point, stem: str, changed: bool) -> str:
     return ",".join([str(place), quote(short, safe="."), *said, str(point.rank), "1" if changed else ""])
 
 
-class _Scale:
+class Scale:
     """From a score to its height on a curve."""
 
     def __init__(self, scores: Sequence[float]) -> None:

@@ -75,12 +75,8 @@ def show(
     told = frozenset(shown.told) if shown is not None else frozenset()
     night.news = not told.issuperset(facts)
     keep = Shown(state=listing.state, told=tuple(sorted(facts)), sidecars=sidecars, again=tuple(sorted(again)))
-    if night.news or (shown is not None and (shown.state, shown.sidecars, set(shown.again)) != _what(keep)):
+    if night.news or (shown is not None and shown.model_copy(update={"told": keep.told}) != keep):
         night.keep = keep
-
-
-def _what(shown: Shown) -> tuple[str, str, set[tuple[str, str]]]:
-    return shown.state, shown.sidecars, set(shown.again)
 
 
 def _bring_up_to_date(
