@@ -23,6 +23,7 @@ from classmodels.models.classifier import frozen, wrap
 from classmodels.models.prepare import prepare
 from classmodels.models.spec import InputSpec
 from classmodels.run.batch import Climb, Summit, ascend_all
+from classmodels.run.machine import memory_kept
 from classmodels.run.numerics import choose, choose_machine
 from classmodels.run.progress import Quiet, listener
 
@@ -97,7 +98,7 @@ def ascend(
         summits: list[Summit] = []
         console = Console(stderr=True)
         reporter = listener(console) if progress and (console.is_terminal or console.is_jupyter) else Quiet()
-        with frozen(model), reporter:
+        with frozen(model), reporter, memory_kept():
             classifier = prepare(classifier)
             choice = choose(classifier, named.recipe, machine)
             reporter.begin(named.name, len(climbs), named.recipe.steps)

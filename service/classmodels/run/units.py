@@ -19,6 +19,7 @@ from classmodels.run.batch import Climb, ascend_all
 from classmodels.run.gpu import broken
 from classmodels.run.interrupt import Interrupt
 from classmodels.run.keeper import INTERVAL, Keeper
+from classmodels.run.machine import memory_kept
 from classmodels.run.numerics import Machine, choose, is_out_of_memory
 from classmodels.run.progress import Quiet
 from classmodels.run.publish import Publisher
@@ -54,7 +55,8 @@ def do_units(
     """
     doing = _Doing(animation, store, machine, progress, tally, prove, interval)
     try:
-        doing.do(units, damaged)
+        with memory_kept():
+            doing.do(units, damaged)
     except KeyboardInterrupt:
         try:
             doing.uploads.wait(GRACE)
