@@ -19,6 +19,7 @@ from classmodels.cluster.results import Source, kept_logs
 from classmodels.cluster.target import Target
 from classmodels.errors import ClusterError, InputError
 from classmodels.store import Store
+from classmodels.store.believed import read_believed
 
 EVERY = 3.0
 """Seconds between two looks for new pods, of a run whose logs are followed."""
@@ -160,7 +161,7 @@ def _pods(attempt: Attempt, cluster: Cluster, index: int | None) -> list[Pod]:
 def _lines(store: Store, key: str, age: float | None) -> Iterator[str]:
     earliest = None if age is None else datetime.now(UTC) - timedelta(seconds=age)
     recent = earliest is None
-    for line in (store.read(key) or b"").decode(errors="replace").splitlines():
+    for line in (read_believed(store.read, key) or b"").decode(errors="replace").splitlines():
         at = time_of(line)
         recent = recent or (earliest is not None and at is not None and at >= earliest)
         if recent:

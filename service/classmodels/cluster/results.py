@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from classmodels.cluster.attempts import Attempt
 from classmodels.job.plan import part
 from classmodels.store import Entry, RunPlan, Store
-from classmodels.store.records import ShardReport, gallery_prefix, parse, plan_key, report_key, report_prefix
+from classmodels.store.believed import read_as
+from classmodels.store.records import ShardReport, gallery_prefix, plan_key, report_key, report_prefix
 
 _LOG = re.compile(r"logs/(?P<job>[^/@]+)(?:@(?P<uid>[^/]+))?/(?P<index>\d{1,5})\.(?P<pod>[^/]+)\.jsonl$")
 READERS = 32
@@ -79,7 +80,7 @@ class Results:
         """attempt: whose pods, failures and speed are wanted; those of all where it is None. Raises StoreError."""
         since = attempt.created if attempt else None
         if self._plan is None:
-            self._plan = parse(RunPlan, self.store.read(plan_key(self.run12)) or b"")
+            self._plan = read_as(RunPlan, self.store.read, plan_key(self.run12))
         if self._plan is None:
             return Look(missing=True)
         there = self._records(self._plan)
@@ -128,8 +129,8 @@ class Results:
         ]
         new = [entry for entry in reports if entry not in self._reports]
         with self.store.reading() as read, ThreadPoolExecutor(READERS, "reports") as threads:
-            for entry, data in zip(new, threads.map(read, [entry.key for entry in new]), strict=True):
-                self._reports[entry] = parse(ShardReport, data or b"")
+            found_reports = threads.map(lambda entry: read_as(ShardReport, read, entry.key), new)
+            self._reports.update(zip(new, found_reports, strict=True))
         found = [
             Failure(one.what, one.reason, expected[entry.key], one.record is not None)
             for entry in reports

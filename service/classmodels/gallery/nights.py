@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from classmodels.gallery.compare_page import json_bytes, render_comparison
@@ -24,7 +25,7 @@ from classmodels.gallery.timeline import Checkpoint, folder_of
 from classmodels.gallery.timeline_page import Compare, Told, source_pages, top_page
 from classmodels.store import RunPlan, Store
 from classmodels.store.base import Entry
-from classmodels.store.believed import OBJECT_BYTES
+from classmodels.store.believed import OBJECT_BYTES, read_as, read_believed
 from classmodels.store.nights import (
     Broken,
     Done,
@@ -71,7 +72,7 @@ def write_night(
 
 def read_changes(store: Store, job: str, source: str, older12: str, newer12: str, recipe: str) -> dict[str, Any] | None:
     """What a comparison found, as `compare_view.changed_only` tells it; None where it has not been written."""
-    return _json(store.read(compare_prefix(job, source, older12, newer12, recipe) + "changes.json"))
+    return _json(read_believed(store.read, compare_prefix(job, source, older12, newer12, recipe) + "changes.json"))
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,16 @@ class _Night:
         """The objects that are there, with their keys; what is larger than any is passed over."""
         with self.store.reading() as read, ThreadPoolExecutor(_READERS, "nights-read") as readers:
             wanted = [key for key in keys if key in self.present and self.present[key].size <= OBJECT_BYTES]
-            return [(key, data) for key, data in zip(wanted, readers.map(read, wanted), strict=True) if data]
+            return [
+                (key, data)
+                for key, data in zip(wanted, readers.map(partial(read_believed, read), wanted), strict=True)
+                if data
+            ]
 
     def put(self, key: str, data: bytes) -> None:
         """Write `data` unless it is there."""
-        if key not in self.present or self.present[key].size != len(data) or self.store.read(key) != data:
+        there = self.present.get(key)
+        if there is None or there.size != len(data) or read_believed(self.store.read, key) != data:
             self.store.write(key, data)
 
     def source(self, source: str, pages: list[str] | None) -> Told:
@@ -200,7 +206,7 @@ class _Night:
         self, done: Done, names: Mapping[str, str], judges: list[JudgeEntry], classes: Iterable[int] | None = None
     ) -> Side:
         """The units of an entry, or some classes of them, with the verdicts of its run's judges and of `judges`."""
-        plan = parse(RunPlan, self.store.read(plan_key(done.run12)) or b"")
+        plan = read_as(RunPlan, self.store.read, plan_key(done.run12))
         folder = unit_prefix(done.source, done.model12, done.recipe, done.recipe12)
         panel = plan.judges if plan is not None and plan.run12 == done.run12 else ()
         page = f"{gallery_prefix(self.job, done.run12)}index.html" if done.run12 in self.galleries else None
@@ -224,7 +230,7 @@ class _Night:
     def _found(self, pairs: list[_Pair]) -> dict[str, Compare]:
         """What the comparison of each checkpoint with the one before says, by its model12."""
         with self.store.reading() as read, ThreadPoolExecutor(_READERS, "nights-read") as readers:
-            said = readers.map(lambda pair: _json(read(f"{pair.prefix}changes.json")), pairs)
+            said = readers.map(lambda pair: _json(read_believed(read, f"{pair.prefix}changes.json")), pairs)
             found = [
                 (pair, Compare.of(one, pair.prefix, pair.older.model12)) for pair, one in zip(pairs, said, strict=True)
             ]
@@ -254,7 +260,7 @@ class _Night:
             and kept.modified >= self.present[_key(done)].modified
             and done.model12 not in self.again
         ):
-            row = parse(Row, self.store.read(key) or b"")
+            row = read_as(Row, self.store.read, key)
             if row is not None and (row.model12, row.recipe12) == (done.model12, done.recipe12):
                 return row
         row = row_of(replace(self._side(done, names, []), judges=()))

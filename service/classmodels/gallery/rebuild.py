@@ -5,9 +5,9 @@ import logging
 from classmodels.errors import InputError, StoreError
 from classmodels.gallery.page import write_gallery
 from classmodels.store import RunPlan, Store
-from classmodels.store.believed import read_believed
+from classmodels.store.believed import read_as
 from classmodels.store.nights import nights_prefix
-from classmodels.store.records import gallery_prefix, parse
+from classmodels.store.records import gallery_prefix
 
 log = logging.getLogger("classmodels")
 
@@ -51,7 +51,7 @@ def rebuild(store: Store, inside: str = "") -> list[str]:
 
 def _plan(store: Store, key: str) -> RunPlan:
     """The plan under `key`. Raises InputError where it is not that of its run."""
-    plan = parse(RunPlan, read_believed(store.read, key) or b"")
+    plan = read_as(RunPlan, store.read, key)
     if plan is None:
         raise InputError("it is not the plan of a run")
     if plan.run12 != key.split("/")[1]:

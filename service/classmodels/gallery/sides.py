@@ -21,6 +21,7 @@ from classmodels.gallery.units import Judged, Unit, read_units
 from classmodels.image import decode_png
 from classmodels.store import FileEntry, RunPlan, Store
 from classmodels.store.base import Read
+from classmodels.store.believed import read_believed
 from classmodels.store.features import unpacked
 from classmodels.store.records import Features, JudgeEntry
 
@@ -133,7 +134,7 @@ def _seen(unit: Unit | None, read: Read, space: str) -> Seen | None:
 def _pixels(unit: Unit, file: FileEntry, read: Read) -> NDArray[np.uint8] | None:
     """The unit's picture, if it is the one that its record names."""
     try:
-        data = read(unit.folder + file.name)
+        data = read_believed(read, unit.folder + file.name)
         return decode_png(data) if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
     except (DamagedError, ValueError):
         return None

@@ -32,8 +32,9 @@ from classmodels.run.progress import Quiet
 from classmodels.run.upload import Tally
 from classmodels.s3 import connect
 from classmodels.store import Store
+from classmodels.store.believed import read_as, read_believed
 from classmodels.store.nights import Broken, Listing, Source, broken_key, source_key
-from classmodels.store.records import dump, gallery_prefix, parse
+from classmodels.store.records import dump, gallery_prefix
 
 TRIES = 3
 """So often a cluster is given the run of a checkpoint, where it forgets it undone."""
@@ -102,7 +103,7 @@ class Doing:
         """What the checkpoint is that was listed. Raises what `do` tells where that cannot be known."""
         if found.checkpoint12 in self.listing.sources:
             key = source_key(self.template.name, found.checkpoint12)
-            note = parse(Source, self.store.read(key) or b"")
+            note = read_as(Source, self.store.read, key)
             if note is not None and note.source_id == found.source_id:
                 return note
         try:
@@ -213,7 +214,7 @@ class Doing:
     def _keep(self, found: Found, note: Source) -> None:
         """Keep what was learned until the checkpoint is done."""
         key, data = source_key(self.template.name, found.checkpoint12), dump(note)
-        if self.store.read(key) != data:
+        if read_believed(self.store.read, key) != data:
             self.store.write(key, data)
 
     def _noise(self, found: Found, checked: CheckedJob, sha256: str) -> Plan:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from classmodels.errors import InputError
+from classmodels.errors import DamagedError, InputError
 from classmodels.job.identity import digest12
 from classmodels.models.remote.bucket import S3Object
 from classmodels.models.remote.uri import is_remote, parse
@@ -157,7 +157,7 @@ def dated(discovery: Discovery, sources: Sequence[str]) -> list[Found]:
                 if (data := read(candidate.sidecar.key)) is not None:
                     told = with_sidecar(told, data)
             source = choose_source(told, known)
-        except InputError as error:
+        except (InputError, DamagedError) as error:
             return Passed(candidate.uri, str(error))
         return Found(candidate, source, told.step, told.epoch, told.time, told.tags)
 

@@ -8,8 +8,9 @@ from classmodels.nights.discover import Found
 from classmodels.nights.template import Template
 from classmodels.run.upload import Failure
 from classmodels.store import Store
+from classmodels.store.believed import read_as, read_believed
 from classmodels.store.nights import Done, Noise, Undone, done_key
-from classmodels.store.records import ShardReport, dump, parse, report_prefix
+from classmodels.store.records import ShardReport, dump, report_prefix
 
 Failures = Mapping[str, Failure]
 """Units that would fail again however often they were done, by the key that their record would have."""
@@ -29,7 +30,7 @@ def given_up(plan: Plan, store: Store) -> Failures:
     open_ = {unit.record_key for unit in missing(plan, store)}
     found: dict[str, Failure] = {}
     for key in store.list(report_prefix(plan.run12)) if open_ else ():
-        report = parse(ShardReport, store.read(key) or b"")
+        report = read_as(ShardReport, store.read, key)
         for one in report.failed if report is not None else ():
             if one.for_good and one.record in open_:
                 assert one.record is not None
@@ -79,5 +80,5 @@ def write_entries(
             noise=seeds if len(undone) < len(units) else None,
         )
         key, data = done_key(template.name, found.checkpoint12, entry.wanted12, ALGORITHM), dump(entry)
-        if store.read(key) != data:
+        if read_believed(store.read, key) != data:
             store.write(key, data)

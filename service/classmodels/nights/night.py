@@ -20,9 +20,10 @@ from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.upload import Failure
 from classmodels.store import Store
+from classmodels.store.believed import read_as
 from classmodels.store.nights import Done, Listing, Shown, nights_prefix, shown_key
 from classmodels.store.patient import PatientStore
-from classmodels.store.records import Tombstone, parse, tombstone_key
+from classmodels.store.records import Tombstone, tombstone_key
 
 SPENT = ("done", "submitted", "broken", "incomplete")
 """How a checkpoint ends that a night has begun with."""
@@ -78,7 +79,7 @@ def look(template: Template, prefix: str, names: Names, whole: Whole, bounds: Bo
     discovery = discover(open_prefix(prefix, template.settings), names, whole, datetime.now(UTC))
     wanted12 = list(template.wanted12.values())
     candidates = discovery.candidates
-    shown = parse(Shown, store.read(shown_key(template.name)) or b"") if shown_key(template.name) in keys else None
+    shown = read_as(Shown, store.read, shown_key(template.name)) if shown_key(template.name) in keys else None
     sidecars = sidecars12(candidates)
     seen = Look(discovery, listing, Budget(bounds.max_new), shown, sidecars)
     retold = bool(listing.entries) and (shown is None or shown.sidecars != sidecars)
@@ -93,7 +94,7 @@ def look(template: Template, prefix: str, names: Names, whole: Whole, bounds: Bo
 
     def is_deleted(one: Found) -> bool:
         keys = [key for key in listing.entries if f"/index/{one.checkpoint12}/" in key] if deleted else []
-        entries = [parse(Done, store.read(key) or b"") for key in keys]
+        entries = [read_as(Done, store.read, key) for key in keys]
         return any(entry is not None and f"{entry.source}@{entry.model12}" in deleted for entry in entries)
 
     found = dated(discovery, list(template.sources))
@@ -141,8 +142,8 @@ def _deleted(listing: Listing, store: Store) -> frozenset[str]:
     if not stones:
         return frozenset()
     with store.reading() as read:
-        found = [(key, parse(Tombstone, read(key) or b"")) for key in stones]
-        entries = [parse(Done, read(key) or b"") for key in listing.entries]
+        found = [(key, read_as(Tombstone, read, key)) for key in stones]
+        entries = [read_as(Done, read, key) for key in listing.entries]
     gone = [one for key, one in found if one and key == tombstone_key(job, one.run12)]
     shown = {f"{one.source}@{one.model12}" for one in entries if one is not None and one.run12 in alive}
     return frozenset({one.run12 for one in gone} | ({model for one in gone for model in one.models} - shown))

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from classmodels.nights.discover import Found
 from classmodels.store import Store
+from classmodels.store.believed import read_as
 from classmodels.store.nights import Done, Listing, Shown, shown_key
-from classmodels.store.records import dump, parse
+from classmodels.store.records import dump
 
 
 def retag(found: Iterable[Found], listing: Listing, shown: Shown | None, store: Store) -> dict[str, str]:
@@ -18,7 +19,7 @@ def retag(found: Iterable[Found], listing: Listing, shown: Shown | None, store: 
     told = {one.checkpoint12: one for one in found}
     keys = [key for key in listing.entries if key.split("/")[3] in told]
     with store.reading() as read:
-        entries = [(key, parse(Done, read(key) or b"")) for key in keys]
+        entries = [(key, read_as(Done, read, key)) for key in keys]
     due = []
     for key, entry in entries:
         now = told[key.split("/")[3]]

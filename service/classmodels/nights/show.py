@@ -20,6 +20,7 @@ from classmodels.run.state import STATES, state_prefix
 from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import judge_all
 from classmodels.store import Store
+from classmodels.store.believed import read_as
 from classmodels.store.nights import (
     Broken,
     Done,
@@ -34,7 +35,7 @@ from classmodels.store.nights import (
     shown_key,
     source_key,
 )
-from classmodels.store.records import gallery_prefix, parse, unit_prefix
+from classmodels.store.records import gallery_prefix, unit_prefix
 
 if TYPE_CHECKING:
     from classmodels.nights.night import Night
@@ -68,7 +69,7 @@ def show(
         _forget_stale(listing, candidates, store)
         listing = Listing.of(name, store.list(nights_prefix(name)))
         # Another night may have told something meanwhile.
-        shown = parse(Shown, store.read(shown_key(name)) or b"")
+        shown = read_as(Shown, store.read, shown_key(name))
         told = frozenset(shown.told) if shown is not None else frozenset[str]()
         again = _bring_up_to_date(doing, listing, done if current else None, again, told, candidates, night, store)
     facts = [*listing.facts, *_troubles(night)]
@@ -161,7 +162,7 @@ def _earlier(
     for checkpoint12 in sorted(listing.broken):
         key = broken_key(listing.job, checkpoint12)
         if key.removeprefix(nights_prefix(listing.job)) not in told:
-            broken = parse(Broken, store.read(key) or b"")
+            broken = read_as(Broken, store.read, key)
             if broken is not None and broken.source_id not in mine:
                 found[broken.source_id] = Outcome(broken, "earlier", "broken", reason=broken.reason)
     return list(found.values())
@@ -180,7 +181,7 @@ def _sweep(entries: list[Done], store: Store) -> None:
 def read_entries(listing: Listing, store: Store) -> list[tuple[str, Done]]:
     """The entries of the index that can be read, each with its key."""
     with store.reading() as read:
-        found = [(key, parse(Done, read(key) or b"")) for key in listing.entries]
+        found = [(key, read_as(Done, read, key)) for key in listing.entries]
     return [(key, one) for key, one in found if one is not None]
 
 
@@ -226,6 +227,6 @@ def _forget_stale(listing: Listing, candidates: Collection[Candidate], store: St
     notes += [(broken_key(listing.job, one), Broken) for one in sorted(listing.broken)]
     notes += [(source_key(listing.job, one), Source) for one in sorted(listing.sources)]
     for key, kind in notes:
-        note = parse(kind, store.read(key) or b"")
+        note = read_as(kind, store.read, key)
         if note is not None and now.get(note.uri, note.source_id) != note.source_id:
             store.delete(key)

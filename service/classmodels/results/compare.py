@@ -21,8 +21,8 @@ from classmodels.results.place import Place
 from classmodels.results.progress import Meter
 from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry, Record, RunPlan, Store
-from classmodels.store.believed import read_believed, record_of, unit_key
-from classmodels.store.records import JudgeEntry, parse, verdict_prefix
+from classmodels.store.believed import read_as, read_believed, read_record, unit_key
+from classmodels.store.records import JudgeEntry, verdict_prefix
 
 THREADS = 16
 Found = dict[str, Any]
@@ -85,7 +85,7 @@ def _judges_of(store: Store, keys: set[str]) -> tuple[JudgeEntry, ...]:
     judges: dict[str, JudgeEntry] = {}
     for key in store.list("runs/"):
         if key.endswith("/plan.json"):
-            plan = parse(RunPlan, read_believed(store.read, key) or b"")
+            plan = read_as(RunPlan, store.read, key)
             if plan is not None and keys.intersection(plan.records):
                 judges |= {judge.judge12: judge for judge in plan.judges}
     return tuple(judges.values())
@@ -174,7 +174,7 @@ def _other_seeds(side: Side, other: Side) -> list[tuple[Side, Side]]:
 
 
 def _record(store: Store, key: str) -> Record | None:
-    return record_of(key, read_believed(store.read, key) or b"")
+    return read_record(store.read, key)
 
 
 def _but_seed(record: Record) -> dict[str, Any]:

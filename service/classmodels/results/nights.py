@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from classmodels.store import Store
+from classmodels.store.believed import read_as
 from classmodels.store.nights import Done, in_order, nights_prefix, noise_job
-from classmodels.store.records import parse
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def made_at_night(store: Store, jobs: Iterable[str]) -> dict[tuple[str, str], Ma
     found: dict[tuple[str, str], Made] = {}
     for job in jobs:
         with store.reading() as read:
-            read_all = (parse(Done, read(key) or b"") for key in store.list(f"{nights_prefix(job)}index/"))
+            read_all = (read_as(Done, read, key) for key in store.list(f"{nights_prefix(job)}index/"))
             entries = [one for one in read_all if one is not None and one.job == job]
         tagged = {one.model12 for one in entries if one.tags}
         for source in {one.source for one in entries}:

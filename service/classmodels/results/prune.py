@@ -26,7 +26,7 @@ from classmodels.results.progress import megabytes
 from classmodels.results.survey import Gallery, Survey, record_of_file, record_of_verdict, survey
 from classmodels.run.state import STATES, state_prefix
 from classmodels.store import Entry, Store
-from classmodels.store.believed import read_believed, unit_key
+from classmodels.store.believed import read_as, unit_key
 from classmodels.store.nights import nights_prefix
 from classmodels.store.records import (
     RunPlan,
@@ -239,7 +239,7 @@ def _age(text: str) -> timedelta:
 
 def _tombstones(store: Store) -> Iterator[Tombstone]:
     for key in store.list("galleries/"):
-        stone = parse(Tombstone, read_believed(store.read, key) or b"") if key.endswith("/deleted.json") else None
+        stone = read_as(Tombstone, store.read, key) if key.endswith("/deleted.json") else None
         if stone is not None and key == tombstone_key(stone.job, stone.run12):
             yield stone
 

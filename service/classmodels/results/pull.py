@@ -22,11 +22,11 @@ from classmodels.results.progress import Meter
 from classmodels.results.survey import Gallery, Survey, latest_run, record_of_verdict, survey
 from classmodels.store import RunPlan
 from classmodels.store.base import Read
-from classmodels.store.believed import FILE_BYTES, read_believed, record_of, unit_key
+from classmodels.store.believed import FILE_BYTES, read_as, read_believed, read_record, unit_key
 from classmodels.store.folder import FolderStore
 from classmodels.store.nights import index_entries, nights_prefix
 from classmodels.store.only import Only
-from classmodels.store.records import dump, parse, plan_key
+from classmodels.store.records import dump, plan_key
 
 THREADS = 64
 """Requests under way at once: enough to fill a line whose answers take tens of milliseconds."""
@@ -121,7 +121,7 @@ def _wanted(found: Survey, only: Only, read: Read, threads: ThreadPoolExecutor) 
         known = only.matching(unit.model, unit.recipe, unit.class_index, None)
         if known is not None:
             return known
-        record = record_of(key, read_believed(read, key) or b"")
+        record = read_record(read, key)
         label = record.label if record is not None else ""
         return only.matching(unit.model, unit.recipe, unit.class_index, label) or []
 
@@ -138,7 +138,7 @@ def _gallery(gallery: Gallery, wanted: set[str], here: FolderStore, read: Read, 
     some: only some units were asked for; then the gallery here is one of these, and of what was pulled before.
     """
     key = plan_key(gallery.plan.run12)
-    before = parse(RunPlan, here.read(key) or b"")
+    before = read_as(RunPlan, here.read, key)
     plan = gallery.plan
     if some:
         shown = wanted.union(before.records if before is not None else ())

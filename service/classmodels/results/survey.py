@@ -13,8 +13,8 @@ from datetime import datetime
 from classmodels.errors import InputError
 from classmodels.results.place import Place
 from classmodels.store import Entry, RunPlan, Store
-from classmodels.store.believed import FILE_BYTES, read_believed, unit_key
-from classmodels.store.records import gallery_prefix, latest_key, parse, plan_key, verdict_prefix
+from classmodels.store.believed import FILE_BYTES, read_as, read_believed, unit_key
+from classmodels.store.records import gallery_prefix, latest_key, plan_key, verdict_prefix
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _galleries(found: Survey) -> list[Gallery]:
         key = plan_key(run12)
         if key not in objects:
             continue
-        plan = parse(RunPlan, read_believed(store.read, key) or b"") if objects[key].size <= FILE_BYTES else None
+        plan = read_as(RunPlan, store.read, key) if objects[key].size <= FILE_BYTES else None
         if plan is None or plan.run12 != run12:
             found.strange[key] = f"it is the plan of another run, {plan.run12}" if plan else "it is no plan of a run"
             continue

@@ -15,7 +15,7 @@ from classmodels.run.units import do_units
 from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import judge_all
 from classmodels.store import RunPlan, Store
-from classmodels.store.believed import read_believed, record_of
+from classmodels.store.believed import read_believed, read_record
 from classmodels.store.patient import PatientStore
 from classmodels.store.records import JudgeEntry, dump, gallery_prefix, latest_key, plan_key
 
@@ -127,7 +127,7 @@ def page_counts(store: Store, summary: RunPlan) -> dict[str, int]:
 def damaged(units: Sequence[Unit], store: Store) -> frozenset[str]:
     """Keys of those records of `units` that are not there, or that cannot be believed."""
     keys = [unit.record_key for unit in units]
-    return frozenset(key for key in keys if record_of(key, read_believed(store.read, key) or b"") is None)
+    return frozenset(key for key in keys if read_record(store.read, key) is None)
 
 
 def current_page(store: Store, summary: RunPlan) -> str | None:

@@ -18,7 +18,7 @@ from classmodels.run.machine import available_cpus
 from classmodels.run.numerics import Choice
 from classmodels.run.publish import Publisher
 from classmodels.store import Store
-from classmodels.store.believed import read_believed, record_of
+from classmodels.store.believed import read_record
 
 FEWEST, MOST = 2, 8
 """Threads: one for each processor, within these bounds. Encoding takes processors, a bucket takes patience."""
@@ -131,7 +131,7 @@ class Uploads:
             self._store.write(key, data)
         if self._store.create(record_key, record):
             return
-        found = record_of(record_key, read_believed(self._store.read, record_key) or b"")
+        found = read_record(self._store.read, record_key)
         if found is None:
             self._store.write(record_key, record)
             return

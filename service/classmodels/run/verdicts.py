@@ -28,7 +28,7 @@ from classmodels.run.units import check_device, failure_of
 from classmodels.run.upload import Failure, Tally
 from classmodels.store import Record, Store, Verdict
 from classmodels.store.base import Read
-from classmodels.store.believed import read_believed, record_of
+from classmodels.store.believed import read_believed, read_record
 from classmodels.store.records import Features, dump, verdict_key, verdict_prefix
 
 log = logging.getLogger("classmodels")
@@ -114,7 +114,7 @@ def answers_of(judge: Judge, finished: Sequence[Finished], store: Store) -> Answ
     for one in finished:
         sha12 = one.sha12
         if sha12 is None:  # a worker that was killed has left an image there beside that of another
-            record = record_of(one.unit.record_key, read_believed(store.read, one.unit.record_key) or b"")
+            record = read_record(store.read, one.unit.record_key)
             sha12 = record.image.sha256[:12] if record is not None else None
         key = _key(judge, one.unit, sha12) if sha12 is not None else ""
         given = present.get(_without_image(key), set())
@@ -198,7 +198,7 @@ def _ahead(
 
 def _image(unit: Unit, read: Read, store: Store, classifier: Classifier) -> Look:
     """The unit's record, and its stored image as the judge's input. Raises ValueError where one is damaged."""
-    record = record_of(unit.record_key, read_believed(read, unit.record_key) or b"")
+    record = read_record(read, unit.record_key)
     advice = f"delete {store.locate(unit.record_key)} and run the job again to have it made anew"
     if record is None:
         raise ValueError(f"its record is damaged; {advice}")

@@ -5,11 +5,13 @@ bucket says is damaged is as good as not there.
 """
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from classmodels.errors import DamagedError
 from classmodels.store.base import Read
-from classmodels.store.records import FileEntry, Record, parse
+from classmodels.store.records import FileEntry, Record, Stored, parse
+
+T = TypeVar("T", bound=Stored)
 
 _RECORD_KEY = re.compile(
     r"units/(?P<model>[^/\x00-\x1f]{1,200})@(?P<model12>[0-9a-f]{12})"
@@ -46,6 +48,18 @@ def read_believed(read: Read, key: str) -> bytes | None:
         return read(key)
     except DamagedError:
         return None
+
+
+def read_as(kind: type[T], read: Read, key: str) -> T | None:
+    """The object at `key` as one of `kind`; None where there is none, or none that can be believed."""
+    data = read_believed(read, key)
+    return parse(kind, data) if data is not None else None
+
+
+def read_record(read: Read, key: str) -> Record | None:
+    """The record at `key`; None where there is none that can be believed: see `record_of`."""
+    data = read_believed(read, key)
+    return record_of(key, data) if data is not None else None
 
 
 def unit_key(key: str) -> UnitKey | None:
