@@ -5,12 +5,10 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.loaders
 import pytest
 import torch
 import yaml
@@ -20,9 +18,6 @@ import parsed_once  # noqa: F401
 from classmodels import cli
 from seaweed import ADMIN, BUCKET, OTHER_BUCKET, WRITER, SeaweedFS
 from web import WebServer
-
-# Every test makes clients of S3 of its own: the description of S3 that each is made from is read once.
-botocore.loaders.create_loader = lru_cache(botocore.loaders.create_loader)
 
 # A shell that starts something in the background has it ignore Ctrl-C, and what that starts too: not here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
