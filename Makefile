@@ -54,8 +54,9 @@ image: ## the container image, with docker, podman or buildah; FLAGS='--build-ar
 image-check: $(DEVELOPING) ## build the image on a Debian root file system and use it as a cluster would (needs buildah)
 	$(BIN)/python -m pytest -m image tests/image
 
-bench: $(DEVELOPING) ## time the fused step on this machine and renew benchmarks/README.md
+bench: $(DEVELOPING) ## time the fused step and the loop on this machine and renew benchmarks/README.md
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/table.py benchmarks/results/*.json
 
 # For a machine with a GPU and its own torch: nothing is installed, the extension is built where it lies.

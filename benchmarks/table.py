@@ -1,6 +1,7 @@
 """The tables of benchmarks/README.md from the results beside it: python benchmarks/table.py benchmarks/results/*.json
 
-Those of step.py and those of store.py (see store_table.py) go between two markers each; what stands there is replaced.
+Those of step.py, of loop.py (loop_table.py) and of store.py (store_table.py) go between two markers each; what stands
+there is replaced.
 """
 
 import json
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import loop_table
 import store_table
 
 README = Path(__file__).parent / "README.md"
@@ -23,6 +25,7 @@ def main() -> None:
     reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in sorted(sys.argv[1:])]
     text = README.read_text(encoding="utf-8")
     text = replaced(text, "tables", [section(report) for report in reports if "configurations" in report])
+    text = replaced(text, "loop tables", loop_table.sections(reports))
     text = replaced(text, "store tables", store_table.sections(reports))
     README.write_text(text, encoding="utf-8")
 
