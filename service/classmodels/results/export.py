@@ -16,6 +16,7 @@ from PIL import Image
 
 from classmodels.errors import DamagedError, StoreError
 from classmodels.gallery.page import render_page
+from classmodels.gallery.shares import measure
 from classmodels.gallery.units import Unit, read_units
 from classmodels.gallery.view import view_of
 from classmodels.results.place import Place
@@ -66,7 +67,7 @@ def export(place: Place, page: str) -> Exported:
     """Write the gallery that `place` means into the file `page`. Raises InputError where it means none, or several."""
     gallery = the_gallery(place)
     units = read_units(place.store, gallery.plan)
-    view = view_of(units, gallery.plan)
+    view = view_of(units, gallery.plan, measure(place.store, units))
     shown = [unit for unit in units if unit.record is not None]
     with place.store.reading() as read, ThreadPoolExecutor(THREADS, "export") as threads:
 
