@@ -43,8 +43,9 @@ LABEL org.opencontainers.image.title="classmodels" \
       org.opencontainers.image.revision="${REVISION}" \
       dev.classmodels.nvidia-driver=">=580"
 COPY --from=build /opt/classmodels /opt/classmodels
-# Any user, known or not, and a read-only root: all that is written goes below HOME, or where TMPDIR says.
-ENV PATH=/opt/classmodels/bin:$PATH HOME=/tmp USER=classmodels PYTHONUNBUFFERED=1 \
+# Any user, known or not, and a read-only root: all that is written goes below HOME, or where TMPDIR says. There is no
+# compiler, so torch.compile, which needs one, leaves a user's code as it is.
+ENV PATH=/opt/classmodels/bin:$PATH HOME=/tmp USER=classmodels PYTHONUNBUFFERED=1 TORCHDYNAMO_DISABLE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /tmp
 USER 65532:65532

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-OPERATIONS = ("write", "read", "entries", "delete")
+OPERATIONS = ("write", "create", "read", "entries", "delete")
 """What is counted as a storage operation; `list` is made of `entries`."""
 CALLS = ("get", "list", "create", "patch", "delete")
 """What is counted beside that, where a cluster is asked."""
@@ -42,7 +42,7 @@ class Trap:
             with self._lock:
                 number = self._counted()
             if number == self._at:
-                if name != "write":
+                if name not in ("write", "create"):
                     die()
                 self._armed.now = True
             return real(store, *arguments, **options)

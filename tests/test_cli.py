@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,6 +295,15 @@ def test_info_tells_versions_devices_and_backends(run_command: Command) -> None:
     assert set(said["backends"]) == {"cuda", "cpp", "torch"}
     plain = run_command("info").out
     assert all(part in plain for part in ("versions", "devices", "backends", torch.__version__))
+
+
+def test_the_image_switches_off_what_needs_a_compiler_and_says_so(
+    run_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = (Path(__file__).parents[1] / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", re.findall(r"^ENV .*TORCHDYNAMO_DISABLE=(\S+)", last, re.MULTILINE)[0])
+    said = json.loads(run_command("info", "--json").out)["user code"]
+    assert said == {"torch.compile": "off: TORCHDYNAMO_DISABLE is set"}
 
 
 # Interruption

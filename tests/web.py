@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:  # the client is gone
             self.close_connection = True
 
-    do_GET = do_HEAD = answer  # noqa: N815
+    do_GET = do_HEAD = do_CONNECT = answer  # noqa: N815
 
     def log_message(self, *arguments: object) -> None:
         """Nothing: the tests look at `seen`."""

@@ -9,12 +9,15 @@ from classmodels.nights.names import Names
 from classmodels.nights.night import Look, look, run_night
 from classmodels.nights.reconcile import Bounds
 from classmodels.nights.submit import Submit
-from classmodels.nights.tell import happened, post, summary_of, write_summary
+from classmodels.nights.tell import post, summary_of, write_summary
 from classmodels.nights.template import Template
 from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.store import Store
+from classmodels.store.nights import shown_key
+from classmodels.store.patient import PatientStore
+from classmodels.store.records import dump
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ class Nightly:
     ) -> dict[str, Any]:
         """One night; returns its summary. Raises StoreError, and InputError where the template is wrong."""
         night = run_night(self.template, self.look(store), store, machine, progress, submit, interval)
-        summary = summary_of(self.template.name, night)
-        if happened(night):
-            summary["summary"] = write_summary(store, self.template.name, night, summary)[1]
+        summary, reached = summary_of(self.template.name, night), PatientStore(store)
+        if night.news:
+            summary["summary"] = write_summary(reached, self.template.name, night, summary)[1]
             if webhook is not None:
                 post(webhook, summary)
+        if night.keep is not None:
+            reached.write(shown_key(self.template.name), dump(night.keep))
         return summary

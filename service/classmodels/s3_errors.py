@@ -82,6 +82,8 @@ _REASONS = {
     "BadDigest": _ON_THE_WAY,
     "XAmzContentSHA256Mismatch": _ON_THE_WAY,
     "IncompleteBody": _ON_THE_WAY,
+    "ConditionalRequestConflict": ("others write the same object, each time", "run the same command again"),
+    "RequestTimeout": ("the request did not arrive in time", "look at the network, and at proxies before the server"),
     "EntityTooLarge": ("the object is larger than the server takes", "ask whoever runs it for the limit"),
     "QuotaExceeded": _FULL,
     "XMinioStorageFull": _FULL,
@@ -123,7 +125,7 @@ _BY_KIND: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
     ),
 )
 _MISSING = {"NoSuchKey", "KeyTooLongError"}
-_RESENT = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+_RESENT = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "ConditionalRequestConflict"}
 
 
 @contextlib.contextmanager
@@ -152,7 +154,8 @@ def is_missing(error: Exception) -> bool:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether bytes were lost or changed on the way, so that asking or sending again may help; botocore does not."""
+    """Whether asking or sending again may help, which botocore does not do: bytes were lost or changed on the way, or
+    somebody else was writing the same object."""
     if isinstance(error, boto.ClientError):
         return code_of(error) in _RESENT
     return isinstance(
@@ -173,7 +176,7 @@ def is_passing(error: Exception) -> bool:
     An object that differs from what was written stays as it is.
     """
     if isinstance(error, boto.ClientError):
-        return status_of(error) in _PASSING
+        return status_of(error) in _PASSING or code_of(error) == "RequestTimeout" or is_damage(error)
     if isinstance(error, (BodyDiffersError, boto.SSLError)):
         return False
     return isinstance(error, (boto.HTTPClientError, boto.ConnectionError)) or is_damage(error)

@@ -36,6 +36,7 @@ from classmodels.run.told import Told
 from classmodels.run.upload import Tally
 from classmodels.s3 import S3Settings
 from classmodels.store import RunPlan, Store, open_store
+from classmodels.store.believed import read_believed
 from classmodels.store.records import parse, plan_key
 
 LAST_WRITE, LAST_WRITE_INTERRUPTED = 10.0, 2.0
@@ -137,7 +138,7 @@ def check_run(plan: Plan, expected: str | None, store: Store) -> None:
     if plan.job.broken:
         model, reason = next(iter(plan.job.broken.items()))
         raise MachineError(f"the plan of run {expected} cannot be made on this machine: model {model}: {reason}")
-    summary = parse(RunPlan, store.read(plan_key(str(expected))) or b"")
+    summary = parse(RunPlan, read_believed(store.read, plan_key(str(expected))) or b"")
     raise InputError(
         f"the job in this container comes to the run {plan.run12}, expected {expected}{_difference(plan, summary)}:"
         " look for another version of classmodels or of a network's package in the image, a checkpoint or labels that"

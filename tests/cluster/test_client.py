@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from classmodels.cluster.client import Cluster
 from classmodels.cluster.connect import connect
 from classmodels.errors import ClusterError
 from kube.api import NAMESPACE, TOKEN, StandIn, answer_lost, passed, reset, silent, status, web_page
-from web import CERTIFICATE
+from web import CERTIFICATE, WebServer
 
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": "b"}}
 JOB = {
@@ -298,3 +298,88 @@ def test_without_the_extra_it_is_said_what_to_install(api: StandIn, monkeypatch:
     error = refused(connect)
     assert "pip install 'classmodels[cluster]'" in str(error)
     assert error.exit_code == 4
+
+
+# Which way leads there
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """A proxy that lets nobody through; nothing in the environment leads to it yet."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    server = WebServer()
+    yield server
+    server.stop()
+
+
+def through(proxy: WebServer, server: str, config: str, tmp_path: Path, **cluster: Any) -> bool:
+    """Whether the API server at `server` is asked for by way of the proxy."""
+    proxy.seen.clear()
+    text = yaml.safe_load(config)
+    text["clusters"][0]["cluster"] |= {"server": server} | cluster
+    configure(tmp_path, yaml.safe_dump(text))
+    refused(lambda: connect().list("Job"))
+    return bool(proxy.seen)
+
+
+def test_an_https_server_is_asked_by_https_proxy_and_not_by_http_proxy(
+    api: StandIn, tmp_path: Path, proxy: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert not through(proxy, "https://api.invalid:6443", api.kube_config(), tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    assert through(proxy, "https://api.invalid:6443", api.kube_config(), tmp_path)
+    assert proxy.seen == ["CONNECT api.invalid:6443"]
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.removeprefix("http://"))
+    assert through(proxy, "https://api.invalid:6443", api.kube_config(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+def test_no_proxy_is_heeded(
+    api: StandIn, tmp_path: Path, proxy: WebServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv(name, "10.0.0.0/8,.invalid")
+    assert not through(proxy, "https://api.invalid:6443", api.kube_config(), tmp_path)
+
+
+def test_a_cluster_on_this_machine_is_asked_directly(
+    api: StandIn, proxy: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    assert connect().list("Job") == []
+    assert not proxy.seen
+
+
+def test_the_kube_configs_own_proxy_comes_first(
+    api: StandIn, tmp_path: Path, proxy: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "*")
+    way = {"proxy-url": proxy.url}
+    assert through(proxy, "https://api.invalid:6443", api.kube_config(), tmp_path, **way)
+    assert not through(proxy, "https://api.invalid:6443", api.kube_config(), tmp_path)
+
+
+def test_a_proxy_of_another_kind_is_told(api: StandIn, tmp_path: Path, proxy: WebServer) -> None:
+    configure(tmp_path, api.kube_config(**{"proxy-url": "gopher://127.0.0.1:9"}))
+    assert "expected http://HOST:PORT" in str(refused(connect))
+
+
+def test_a_pod_asks_its_own_api_server_directly(
+    api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: WebServer
+) -> None:
+    """Whose address no NO_PROXY holds: its environment has a number that nobody could know before."""
+    incluster = "kubernetes.config.incluster_config"
+    (tmp_path / "kube.yaml").unlink()
+    (tmp_path / "token").write_text(TOKEN)
+    monkeypatch.setattr(f"{incluster}.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(f"{incluster}.SERVICE_CERT_FILENAME", str(CERTIFICATE))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "api.invalid")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    assert "the name of its host cannot be resolved" in str(refused(lambda: connect().list("Job")))
+    assert not proxy.seen

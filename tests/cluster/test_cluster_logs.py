@@ -57,9 +57,9 @@ def line(at: datetime, **event: Any) -> str:
 
 def keep(store: Store, job: Object, index: int, pod: str, *lines: str) -> None:
     """As a worker ships its log."""
-    name = job["metadata"]["name"]
-    run12 = name.rpartition("-")[2]
-    store.write(f"runs/{run12}/logs/{name}/{index}.{pod}.jsonl", "".join(f"{one}\n" for one in lines).encode())
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+    key = f"runs/{name.rpartition('-')[2]}/logs/{name}@{uid}/{index}.{pod}.jsonl"
+    store.write(key, "".join(f"{one}\n" for one in lines).encode())
 
 
 def running(controller: Controller, api: StandIn) -> list[Object]:

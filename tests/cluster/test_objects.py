@@ -1,13 +1,14 @@
 """The objects of a run: what an API server takes, and what the run's design asks of them."""
 
 import copy
+import json
 import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from classmodels.cluster.objects import RunObjects, run_objects
+from classmodels.cluster.objects import RunObjects, retried, run_objects
 from classmodels.cluster.security import violations
 from classmodels.cluster.site import settings
 from classmodels.errors import InputError
@@ -15,9 +16,7 @@ from classmodels.job.schema import Cluster
 from manifests import problems
 
 
-def make(
-    units: int = 1000, *, attempt: int = 0, suspend: bool = False, name: str = "figure-1", **cluster: Any
-) -> RunObjects:
+def make(units: int = 1000, *, suspend: bool = False, name: str = "figure-1", **cluster: Any) -> RunObjects:
     return run_objects(
         name=name,
         run12="0123456789ab",
@@ -26,7 +25,6 @@ def make(
         job_yaml="apiVersion: classmodels/v1\n",
         inputs_json='{"format": 1, "files": []}',
         settings=settings(Cluster(**cluster)),
-        attempt=attempt,
         suspend=suspend,
     )
 
@@ -45,7 +43,7 @@ EVERYTHING = {
     "namespace": "research",
     "shards": 40,
     "parallelism": 12,
-    "gpu": {"resource": "nvidia.com/mig-1g.10gb", "count": 2},
+    "gpu": {"resource": "nvidia.com/mig-1g.10gb", "count": 1},
     "resources": {"requests": {"cpu": "500m", "memory": "4Gi"}, "limits": {"cpu": 4, "memory": "6Gi"}},
     "queue": "team-a",
     "priority_class": "low",
@@ -65,21 +63,37 @@ EVERYTHING = {
 @pytest.mark.parametrize("units", [1, 600_000])
 @pytest.mark.parametrize("name", ["A_job.with " + 80 * "long-name-", "9"])
 def test_an_api_server_takes_the_objects(cluster: dict[str, Any], units: int, name: str) -> None:
-    objects = make(units, name=name, attempt=3, **cluster)
+    objects = make(units, name=name, **cluster)
     assert problems(objects.config_map) == []
     assert problems(objects.job) == []
+    assert problems(retried(objects.job, 30)) == []
     assert violations(objects.job["spec"]["template"]) == []
 
 
 def test_both_objects_carry_the_name_the_namespace_and_the_labels_of_the_run() -> None:
-    objects = make(attempt=2, namespace="research")
+    objects = make(namespace="research")
     for found in (objects.config_map, objects.job):
-        assert found["metadata"]["name"] == "figure-1-0123456789ab-r2"
+        assert found["metadata"]["name"] == "figure-1-0123456789ab"
         assert found["metadata"]["namespace"] == "research"
         assert found["metadata"]["labels"]["classmodels.dev/run"] == "0123456789ab"
         assert found["metadata"]["annotations"]["classmodels.dev/output"] == "s3://bucket/prefix"
     assert objects.job["spec"]["template"]["metadata"]["labels"]["classmodels.dev/run"] == "0123456789ab"
     assert objects.config_map["immutable"] is True
+
+
+def test_a_retry_is_the_same_job_by_another_name() -> None:
+    objects = make(**EVERYTHING)
+    made = copy.deepcopy(objects.job)
+    again = retried(json.loads(objects.config_map["data"]["manifest.json"]), 2)
+    assert objects.job == made
+    assert again["metadata"]["name"] == "figure-1-0123456789ab-r2"
+    attempts = (again["metadata"], again["spec"]["template"]["metadata"])
+    assert [meta["labels"].pop("classmodels.dev/attempt") for meta in attempts] == ["2", "2"]
+    assert again["spec"].pop("suspend") is True
+    for meta in (made["metadata"], made["spec"]["template"]["metadata"]):
+        del meta["labels"]["classmodels.dev/attempt"]
+    del made["spec"]["suspend"], made["metadata"]["name"], again["metadata"]["name"]
+    assert again == made
 
 
 @pytest.mark.parametrize(
@@ -135,9 +149,9 @@ def test_what_becomes_of_a_pod_that_ended(code: int, condition: str | None, acti
 
 
 def test_gpus_are_requested_and_insisted_on() -> None:
-    objects = make(gpu={"resource": "amd.com/gpu", "count": 2})
+    objects = make(gpu={"resource": "amd.com/gpu", "count": 1})
     for part in ("requests", "limits"):
-        assert worker(objects)["resources"][part]["amd.com/gpu"] == "2"
+        assert worker(objects)["resources"][part]["amd.com/gpu"] == "1"
     assert "--require-cuda" in worker(objects)["command"]
 
 

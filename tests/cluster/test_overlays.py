@@ -49,6 +49,11 @@ def built(folder: Path) -> Objects:
 
 def with_variants(folder: Path, overlay: Path, variants: tuple[str, ...], own: str = "") -> Objects:
     """The objects of a site that takes an overlay and variants, and says `own` in its cluster.yaml."""
+    return with_components(folder, overlay, tuple(f"variants/{variant}" for variant in variants), own)
+
+
+def with_components(folder: Path, overlay: Path, components: tuple[str, ...], own: str = "") -> Objects:
+    """As `with_variants`, from any components of k8s/."""
     (folder / "k8s").symlink_to(K8S)
     (folder / "site").mkdir()
     (folder / "site" / "cluster.yaml").write_text(own)
@@ -57,7 +62,7 @@ def with_variants(folder: Path, overlay: Path, variants: tuple[str, ...], own: s
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [f"../k8s/{overlay}"],
-        "components": [f"../k8s/variants/{variant}" for variant in variants],
+        "components": [f"../k8s/{component}" for component in components],
         "configMapGenerator": [generator] if own else [],
     }
     (folder / "site" / "kustomization.yaml").write_text(yaml.safe_dump(site))
@@ -198,10 +203,10 @@ def test_roles_give_no_more_than_the_commands_need() -> None:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    change = ("create", "get", "list", "watch", "patch", "delete")
+    change = ("create", "get", "list", "patch", "delete")
     assert given == {
         *((resource, verb) for resource in ("jobs", "configmaps") for verb in change),
-        *(("pods", verb) for verb in ("get", "list", "watch")),
+        *(("pods", verb) for verb in ("get", "list")),
         ("pods/log", "get"),
         ("events", "list"),
     }
@@ -233,6 +238,32 @@ def test_kueue_covers_every_resource_that_a_worker_requests() -> None:
         assert ("ResourceFlavor", flavor["name"]) in objects
         assert [one["name"] for one in flavor["resources"]] == group["coveredResources"]
     assert "namespace" not in queue["metadata"]
+
+
+def test_who_submits_may_read_what_kueue_says_of_a_run_that_waits() -> None:
+    rules = built(K8S / "overlays" / "kueue")["Role", "classmodels-submitter"]["rules"]
+    assert rules[:-1] == built(K8S / "base")["Role", "classmodels-submitter"]["rules"]
+    assert rules[-1] == {"apiGroups": ["kueue.x-k8s.io"], "resources": ["workloads"], "verbs": ["list"]}
+
+
+@pytest.mark.parametrize("components", [("variants/private-ca-proxy", "nightly"), ("nightly",)], ids="+".join)
+def test_the_nightly_run_trusts_the_sites_own_authorities_too(components: tuple[str, ...], tmp_path: Path) -> None:
+    """Its environment is that of the workers, and names the file in which they are."""
+    objects = with_components(tmp_path, Path("overlays/cpu"), components)
+    pod = objects["CronJob", "classmodels-nightly"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"configMapRef": {"name": ENVIRONMENT, "optional": True}} in container["envFrom"]
+    mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    config_map = volumes[mounts["/etc/classmodels-ca"]]["configMap"]
+    if len(components) == 1:
+        assert config_map["optional"] is True
+        return
+    environment = objects["ConfigMap", ENVIRONMENT]["data"]
+    for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        folder, _, file = environment[name].rpartition("/")
+        assert folder == "/etc/classmodels-ca"
+        assert file in objects["ConfigMap", config_map["name"]]["data"]
 
 
 def test_the_laptops_bucket_is_where_its_workers_look() -> None:

@@ -47,8 +47,8 @@ def test_of_mappings_every_key_counts_by_itself() -> None:
             "resources": {"requests": {"cpu": 7}},
         }
     ]
-    found = settings(job(gpu={"count": 2}, node_selector={"b": "2"}, resources={"requests": {"memory": "1Gi"}}), site)
-    assert (found.gpu_resource, found.gpus) == ("amd.com/gpu", 2)
+    found = settings(job(gpu={"count": 0}, node_selector={"b": "2"}, resources={"requests": {"memory": "1Gi"}}), site)
+    assert (found.gpu_resource, found.gpus) == ("amd.com/gpu", 0)
     assert found.node_selector == {"a": "1", "b": "2"}
     assert (found.requests["cpu"], found.requests["memory"]) == ("7", "1Gi")
 
@@ -104,6 +104,15 @@ def test_a_wrong_site_is_told_with_its_place() -> None:
         "site.yaml:1:7: found the unknown field 'cont', expected one of resource, count; did you mean \"count\"?",
         "site.yaml:2:6: found 'soon', expected a whole number",
     ]
+
+
+def test_more_than_one_gpu_for_a_worker_is_refused() -> None:
+    """It would use but one of them."""
+    with pytest.raises(JobFileError) as caught:
+        read_site(b"gpu: {count: 2}\n", "site.yaml")
+    assert str(caught.value) == (
+        "site.yaml:1:14: found 2, expected 0 or 1: a worker computes on one GPU; more parallelism uses more"
+    )
 
 
 def test_a_wrong_site_is_told_also_where_it_was_not_read_from_yaml() -> None:

@@ -10,10 +10,12 @@ import pytest
 
 from classmodels.job.check import load_job
 from classmodels.job.plan import Plan, expand_plan
+from classmodels.run.shipping import log_key
 from classmodels.store import open_store
 from classmodels.store.records import ReportedFailure, ShardReport, dump, report_key
 from kube.api import StandIn, passed, status
-from kube.controller import Controller
+from kube.controller import Controller, index_of
+from kube.kubelet import environment_of
 from kube.rules import Object
 
 NO_GPU = "0/5 nodes are available: 5 Insufficient nvidia.com/gpu. preemption: 0/5 nodes are available"
@@ -75,6 +77,10 @@ class Cluster:
             seconds=1.0,
         )
         self.store.write(report_key(self.plan.run12, shard, 3), dump(report))
+
+    def ships_log(self, pod: Object) -> None:
+        """The worker in a pod has put its log into the bucket."""
+        self.store.write(log_key(self.plan.run12, index_of(pod), environment_of(pod)), b'{"event": "start"}\n')
 
     def told(self, *arguments: str) -> dict[str, Any]:
         ended = self.command("status", *arguments, "--json")
@@ -232,7 +238,7 @@ def test_preemptions_and_failures_are_told_apart(run: Cluster) -> None:
         ("DeletionByTaintManager", "its node was tainted"),
         ("EvictionByEvictionAPI", "evicted, as when a node is drained"),
         ("DeletionByPodGC", "its node is gone"),
-        ("TerminationByKubelet", "evicted by its node"),
+        ("TerminationByKubelet", "its node was short of something, or is shut down"),
     ],
 )
 def test_every_way_to_be_taken_away_has_its_words(run: Cluster, reason: str, words: str) -> None:
@@ -240,15 +246,49 @@ def test_every_way_to_be_taken_away_has_its_words(run: Cluster, reason: str, wor
     assert f"1 taken away: {words}" in run.said()
 
 
+@pytest.mark.parametrize(("code", "state", "counts"), [(137, "failed", 1), (130, "interrupted", 0)])
+def test_a_pod_that_fills_its_disk_was_not_taken_away(run: Cluster, code: int, state: str, counts: int) -> None:
+    """A node that evicts for what a pod did itself gives it no DisruptionTarget; by its exit code it counts, or not."""
+    pod = run.running()[0]
+    run.controller.evict(pod, 'Usage of EmptyDir volume "scratch" exceeds the limit "10Gi". ', code)
+    assert run.job["status"].get("failed", 0) == counts
+    assert run.told()["shards"][0]["taken"] == 0
+    said = run.said()
+    assert f'1 {state}: evicted for its own use of disk: Usage of EmptyDir volume "scratch" exceeds' in said
+    assert "raise cluster.resources.requests.ephemeral-storage" in said
+
+
+def test_a_pod_that_its_node_does_not_let_in_has_failed(run: Cluster) -> None:
+    """Without a container there is no exit code, and no disk that it could have filled."""
+    pod = run.pods()[0]
+    message = "Pod was rejected: The node had condition: [DiskPressure]. "
+    pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": message}
+    assert f"1 failed: Evicted {message.strip()}" in run.said()
+
+
 def test_a_pod_that_was_deleted_is_told_by_the_log_it_left(run: Cluster) -> None:
     """The scheduler deletes what it preempts: nothing of it stays in the cluster."""
     pod = run.running()[0]
-    name, job = pod["metadata"]["name"], run.job["metadata"]["name"]
-    run.store.write(f"runs/{run.plan.run12}/logs/{job}/0.{name}.jsonl", b'{"event": "start"}\n')
+    run.ships_log(pod)
     run.controller.preempt(pod)
     told = run.told()
     assert told["shards"][0]["taken"] == 1
     assert told["shards"][0]["restarts"] == 0
+
+
+def test_what_was_cancelled_is_not_counted_as_taken_away(run: Cluster, cluster_job: Callable[..., Path]) -> None:
+    """Submitted again, the Job has the same name; its forerunner's pods have left logs, and one is still ending."""
+    first, second = run.running()
+    run.ships_log(first)
+    assert run.command("cancel", run.job["metadata"]["name"]).code == 0
+    run.api.remove(first)
+    assert run.command("submit", cluster_job()).code == 0
+    run.controller.terminate(second, ago=5)
+    run.pods()
+    run.controller.run(second)
+    told = run.told()
+    assert [(s["taken"], s["state"]) for s in told["shards"]] == [(0, "pending"), (0, "pending"), (0, "waiting")]
+    assert told["endings"] == {}
 
 
 def test_a_stopped_worker_is_neither(run: Cluster) -> None:
@@ -271,7 +311,9 @@ def test_a_pod_that_does_not_go_is_flagged(run: Cluster) -> None:
     warnings = run.told()["warnings"]
     assert len(warnings) == 1
     assert "is terminating for 12 min on node-1, which may be unreachable" in warnings[0]
-    assert "kubectl delete pod" in warnings[0]
+    # Deleted by force it would stay: the Job controller holds it until it has ended, and nobody says that it has.
+    assert "--force" not in warnings[0]
+    assert "kubectl delete node node-1, or kubectl taint nodes node-1 node.kubernetes.io/out-of-service=" in warnings[0]
 
 
 def test_a_pod_within_its_grace_is_not_flagged(run: Cluster) -> None:

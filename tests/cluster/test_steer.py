@@ -1,5 +1,6 @@
 """`cancel`, `retry` and `list`: a run ended, tried again, found among others."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from classmodels.job.plan import expand_plan
 from classmodels.store import open_store
 from kube.api import NAMESPACE, StandIn, passed, status
 from kube.controller import Controller
-from kube.rules import Object
+from kube.rules import MANAGED, Object
+
+ATTEMPT = "classmodels.dev/attempt"
 
 Submit = Callable[..., Object]
 Command = Callable[..., Any]
@@ -122,10 +125,44 @@ def test_a_retry_is_a_new_job_from_the_same_config_map(
     for pod in pods:
         labels = pod["metadata"]["labels"]
         assert labels["batch.kubernetes.io/controller-uid"] == second["metadata"]["uid"]
-        environment = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
-        assert environment["CLASSMODELS_JOB_NAME"] == f"{name}-r1"
+        assert labels["batch.kubernetes.io/job-name"] == f"{name}-r1"
         job = next(volume for volume in pod["spec"]["volumes"] if volume["name"] == "job")
         assert job["configMap"]["name"] == name
+
+
+def test_a_retry_begins_as_the_first_attempt_did_and_not_as_kueue_had_let_it_run(
+    submitted: Submit, api: StandIn, controller: Controller, run_command: Command
+) -> None:
+    first = submitted(cluster={"queue": "lab", "tolerations": [{"key": "gpu", "operator": "Exists"}]})
+    made = copy.deepcopy(first)
+    spec, template = first["spec"], first["spec"]["template"]
+    spec |= {"suspend": False, "parallelism": 1}  # admitted with fewer pods, in a flavor of this kind of node
+    template["spec"]["nodeSelector"] = {"cloud/gpu": "a100-spot"}
+    template["spec"]["tolerations"] += [{"key": "spot", "operator": "Exists"}]
+    template["metadata"]["annotations"] = {"kueue.x-k8s.io/workload": "job-tiny-1", "kueue.x-k8s.io/podset": "main"}
+    template["metadata"]["labels"] |= {"kueue.x-k8s.io/podset": "main"}
+    first["metadata"]["annotations"]["kueue.x-k8s.io/admitted"] = "yes"
+    end(controller, api, 3)
+    assert run_command("retry").code == 0
+    _, second = api.all("Job")
+    for job in (made, second):  # what tells the two apart
+        del job["spec"]["selector"], job["status"]
+        for meta in (job["metadata"], job["spec"]["template"]["metadata"]):
+            meta["labels"] = {key: value for key, value in meta["labels"].items() if key not in (*MANAGED, ATTEMPT)}
+    assert second["spec"] == made["spec"]
+    assert second["metadata"]["labels"] == made["metadata"]["labels"]
+    assert second["metadata"]["annotations"] == made["metadata"]["annotations"]
+
+
+def test_a_run_of_an_earlier_version_is_submitted_anew_and_not_retried(
+    submitted: Submit, api: StandIn, controller: Controller, run_command: Command
+) -> None:
+    submitted()
+    end(controller, api, 3)
+    del api.all("ConfigMap")[0]["data"]["manifest.json"]
+    ended = run_command("retry")
+    assert (ended.code, "is of an earlier version" in ended.err) == (4, True)
+    assert len(api.all("Job")) == 1
 
 
 def test_the_first_attempts_end_does_not_take_the_second_ones_config_map(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from classmodels.gallery.compare import (
+    CHANCE,
     FEWEST,
     LEAST,
     MEASURES,
@@ -140,6 +141,8 @@ def test_another_seed_is_not_called_changed_but_for_one_class_in_twenty(pairs: i
     rng = np.random.default_rng(0)
     rates = [rate(noise(rng, 50), floors_of(noise(rng, pairs))) for _ in range(200 if pairs < 1000 else 20)]
     assert np.mean(rates) < most
+    if pairs < 1000:
+        assert np.mean(rates) == pytest.approx(CHANCE, abs=0.02)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -194,5 +197,9 @@ def test_where_there_is_no_floor_who_ranks_it_first_decides() -> None:
 def test_what_is_too_small_to_matter_is_no_change_however_quiet_the_noise() -> None:
     still = floors_of([Distances(0.0, 0.0, 0.0, 0.0, 0.0)] * 8)
     assert {name: floor.value for name, floor in still.items()} == LEAST
+    assert min(LEAST.values()) > 0
+    # A score has no unit: what is small is told by how large scores are.
+    large = floors_of([Distances(0.0, 0.0, 0.0, 0.0, 0.0)] * 8, logit=300.0)
+    assert large["score"].value == pytest.approx(3.0)
     found = changes([Pair(0, "", Distances(0.04, 0.04, 0.0, 0.0009, 0.003))], still)
     assert found[0].changed is False

@@ -12,6 +12,7 @@ from chromium import HOSTILE
 from checkpoints import Checkpoints, key_of
 from classmodels.errors import StoreError
 from classmodels.gallery.nights import read_changes, titles, write_night
+from classmodels.gallery.rebuild import rebuild
 from classmodels.store import Store, open_store
 from classmodels.store.nights import Broken, broken_key, checkpoint_digest, compare_prefix, nights_prefix
 from classmodels.store.records import dump
@@ -56,6 +57,35 @@ def test_a_planted_shortcut_is_the_one_class_that_changed_and_comes_first(run: C
     assert compared(run, 0, 1)["counts"]["changed"] == 0
     assert said["floors"]["features"]["pairs"] == 12  # six classes of each of the two
     assert said["marks"] == []
+
+
+def test_how_many_would_be_called_changed_by_chance_stands_beside_how_many_are(run: Checkpoints) -> None:
+    write_night(run.store, "nightly")
+    older, newer = run.done[-2:]
+    said = read_changes(run.store, "nightly", "mine", older.model12, newer.model12, "quick")
+    assert said is not None
+    assert said["chance"] == 1
+    page = (
+        run.store.read(compare_prefix("nightly", "mine", older.model12, newer.model12, "quick") + "index.html") or b""
+    ).decode()
+    words = f"{said['counts']['changed']} changed"
+    assert f"<b>{words}</b> (by chance alone about 1)" in page
+    top = (run.store.read("nights/nightly/index.html") or b"").decode()
+    assert f"{said['counts']['changed']} of 6 changed (by chance alone about 1)" in top
+    assert "about one in 20" in (run.store.read("nights/nightly/timeline/mine/index.html") or b"").decode()
+
+
+def test_the_pages_of_nights_are_rebuilt_with_all_others(run: Checkpoints) -> None:
+    write_night(run.store, "nightly")
+    pages = [key for key in run.store.list("nights/") if key.endswith(".html")]
+    whole = {key: run.store.read(key) for key in pages}
+    for key in pages:
+        run.store.delete(key)
+    rebuilt = rebuild(run.store, "nights/nightly/")
+    assert {key: run.store.read(key) for key in pages} == whole
+    assert "nights/nightly/index.html" in rebuilt
+    assert not any(key.startswith("galleries/") for key in rebuilt)
+    assert "nights/nightly/index.html" in rebuild(run.store)
 
 
 def test_features_are_those_of_the_older_network(run: Checkpoints) -> None:

@@ -32,6 +32,11 @@ BASE = "localhost/debian-python"
 IMAGE = "localhost/classmodels:check"
 COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "nvcc", "ninja", "cicc", "ld", "as", "make")
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+OF_THE_POD = {
+    "metadata.name": "the-pod",
+    "metadata.labels['batch.kubernetes.io/job-name']": "the-job",
+    "metadata.labels['batch.kubernetes.io/controller-uid']": "the-uid",
+}
 READ_ONLY = """\
 set -eu
 root=$1 user=$2 outside=$3 inside=$4; shift 4
@@ -160,6 +165,14 @@ def test_there_is_no_compiler_in_it(container: Container) -> None:
     assert not list((container.root / "opt").rglob("nvcc*"))
 
 
+def test_what_would_need_a_compiler_is_off_and_says_so(container: Container) -> None:
+    compiled = "import torch; print(torch.compile(lambda x: torch.sin(x) + 1)(torch.zeros(2)).tolist())"
+    ended = container.run("python", "-c", compiled)
+    assert (ended.returncode, ended.stdout) == (0, "[1.0, 1.0]\n"), ended.stderr
+    about = json.loads(container.run("classmodels", "info", "--json").stdout)
+    assert about["user code"] == {"torch.compile": "off: TORCHDYNAMO_DISABLE is set"}
+
+
 def test_the_extension_was_built_for_every_gpu_without_one(container: Container) -> None:
     ended = container.run("classmodels", "info", "--json")
     assert ended.returncode == 0, ended.stderr
@@ -201,7 +214,9 @@ def test_pods_as_rendered_do_a_whole_run(
     spec = rendered.objects.job["spec"]
     (worker,) = spec["template"]["spec"]["containers"]
     (place,) = [mount["mountPath"] for mount in worker["volumeMounts"] if mount["name"] == "job"]
-    told = {one["name"]: one.get("value", "the-pod") for one in worker["env"]}
+    told = {
+        one["name"]: one.get("value") or OF_THE_POD[one["valueFrom"]["fieldRef"]["fieldPath"]] for one in worker["env"]
+    }
     told |= WRITER.environment | {"AWS_ENDPOINT_URL_S3": seaweed.endpoint, "AWS_REGION": "us-east-1"}
     for index in range(spec["completions"]):
         environment = told | {"JOB_COMPLETION_INDEX": str(index)}
@@ -210,7 +225,7 @@ def test_pods_as_rendered_do_a_whole_run(
     listed = [entry.key for entry in store.entries("")]
     assert len([key for key in listed if key.endswith(".png") and key.startswith("units/")]) == 2
     assert f"galleries/tiny/{plan.run12}/index.html" in listed
-    assert [key for key in listed if key.startswith(f"runs/{plan.run12}/logs/tiny-{plan.run12}/0.the-pod")]
+    assert [key for key in listed if key.startswith(f"runs/{plan.run12}/logs/the-job@the-uid/0.the-pod")]
 
 
 def test_it_can_submit(container: Container) -> None:

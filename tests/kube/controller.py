@@ -114,6 +114,11 @@ class Controller:
         )
         self.fail(pod, code)
 
+    def evict(self, pod: Object, message: str, code: int = 137) -> None:
+        """Its node ends a pod that has used more disk than it may: without the condition of those that do no wrong."""
+        pod["status"] |= {"reason": "Evicted", "message": message}
+        self.fail(pod, code)
+
     def terminate(self, pod: Object, ago: float, grace: int = 30) -> None:
         """Somebody has deleted the pod, `ago` seconds ago, and its node does not say that it is gone."""
         pod["metadata"]["deletionTimestamp"] = timestamp(ago - grace)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 from kube.controller import Controller, index_of
 from kube.rules import Object
@@ -79,7 +78,10 @@ class Kubelet:
         arguments = [one.replace(job, str(volumes[job])) for one in container["command"][1:]]
         process = subprocess.Popen(
             [sys.executable, "-m", "classmodels.cli", *arguments],
-            env=self._environment(pod, container) | {"TMPDIR": str(volumes["/tmp"]), "HOME": str(volumes["/tmp"])},
+            env=environment_of(pod)
+            | {"PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE)}
+            | self.environment
+            | {"TMPDIR": str(volumes["/tmp"]), "HOME": str(volumes["/tmp"])},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -107,10 +109,14 @@ class Kubelet:
                 (folder / key).write_text(value)
         return folder
 
-    def _environment(self, pod: Object, container: dict[str, Any]) -> dict[str, str]:
-        fields = {"metadata.name": pod["metadata"]["name"]}
-        found = {"JOB_COMPLETION_INDEX": str(index_of(pod)), "PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE)}
-        for one in container["env"]:
-            if one["name"] not in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
-                found[one["name"]] = one.get("value") or fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
-        return found | self.environment
+
+def environment_of(pod: Object) -> dict[str, str]:
+    """What its container is told by the pod itself, but for the places that it has on this machine."""
+    meta, [container] = pod["metadata"], pod["spec"]["containers"]
+    fields = {"metadata.name": meta["name"]}
+    fields |= {f"metadata.labels['{label}']": value for label, value in meta["labels"].items()}
+    found = {"JOB_COMPLETION_INDEX": str(index_of(pod))}
+    for one in container["env"]:
+        if one["name"] not in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
+            found[one["name"]] = one.get("value") or fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
+    return found

@@ -60,3 +60,43 @@ def test_of_each_model_its_own_last_checkpoints_stay(nights: Nights) -> None:
     nights.night()
     assert nights.command("prune", nights.output, "--keep-last", "2", "--yes").code == 0
     assert galleries(nights) == {one.run12 for one in nights.entries if one.step in (2, 3, 12, 13)}
+
+
+def test_a_tag_that_is_given_later_keeps_a_gallery(nights: Nights) -> None:
+    for step in (1, 2, 3):
+        nights.save(f"step_{step}.safetensors", seed=step)
+    nights.night()
+    nights.sidecar("step_1.safetensors", tags=["paper"])
+    assert nights.run().code == 0
+    assert nights.command("prune", nights.output, "--keep-last", "1", "--yes").code == 0
+    assert galleries(nights) == {one.run12 for one in nights.entries if one.step in (1, 3)}
+
+
+def test_what_was_deleted_under_one_recipe_is_not_deleted_under_others(nights: Nights) -> None:
+    import yaml
+
+    def recipe(steps: int) -> None:
+        template["recipes"] = [{"name": "quick", "extends": "plain", "steps": steps, "precision": "fp32"}]
+        nights.template.write_text(yaml.safe_dump(template))
+
+    template = yaml.safe_load(nights.template.read_text())
+    nights.save("step_1.safetensors", seed=1)
+    for steps in (2, 3):
+        recipe(steps)
+        nights.night()
+    # Of two galleries of the same checkpoint the older goes; the next recipe is for that checkpoint all the same.
+    older, newer = (one.run12 for one in sorted(nights.entries, key=lambda one: one.run12 in latest(nights)))
+    assert nights.command("prune", nights.output, "--keep-last", "1", "--yes").code == 0
+    assert galleries(nights) == {newer}
+    recipe(4)
+    assert ends(nights.night()) == {"step_1.safetensors": "done"}
+    # Under the deleted one it stays deleted, also where the index was lost.
+    recipe(2)
+    for key in nights.listing.entries:
+        nights.store.delete(key)
+    assert ends(nights.night()) == {"step_1.safetensors": "deleted"}
+    assert older not in galleries(nights)
+
+
+def latest(nights: Nights) -> str:
+    return (nights.store.read(f"galleries/{JOB}/latest.json") or b"").decode()

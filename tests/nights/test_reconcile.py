@@ -7,9 +7,9 @@ import pytest
 from classmodels.errors import InputError
 from classmodels.nights.discover import Candidate, Found, source_id
 from classmodels.nights.names import Names, Told, choose_source, with_sidecar
-from classmodels.nights.reconcile import Bounds, Work, age, moment, reconcile
+from classmodels.nights.reconcile import Bounds, Budget, Work, age, moment, reconcile
 from classmodels.store import Entry
-from classmodels.store.nights import Listing, broken_key, done_key
+from classmodels.store.nights import Listing, broken_key, done_key, in_order
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WANTED = ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
@@ -29,7 +29,15 @@ def listing(*done: tuple[Found, int], broken: tuple[Found, ...] = (), recipes: l
 
 def todo(found: list[Found], held: Listing, bounds: Bounds = Bounds(), version: int = 1) -> list[tuple[str, str]]:  # noqa: B008
     works: list[Work] = reconcile(found, held, WANTED, version, bounds)
-    return [(one.found.uri.rpartition("/")[2], one.why) for one in works]
+    budget = Budget(bounds.max_new)
+    return [(one.found.uri.rpartition("/")[2], one.why) for one in works if within(budget, one)]
+
+
+def within(budget: Budget, work: Work) -> bool:
+    allowed = budget.allows(work)
+    if allowed:
+        budget.spend(work)
+    return allowed
 
 
 @pytest.mark.parametrize(
@@ -144,6 +152,29 @@ def test_bounds_hold_for_each_model_and_max_new_for_the_night() -> None:
         ("b-3.pt", "new"),
     ]
     assert todo(found, listing(), Bounds(max_new=3)) == [("a-3.pt", "new"), ("b-3.pt", "new"), ("a-2.pt", "new")]
+
+
+def test_what_was_begun_is_carried_on_and_takes_no_new_ones_place() -> None:
+    found = [checkpoint(day) for day in (1, 2, 3, 4)]
+    held = listing()
+    held.sources |= {one.checkpoint12 for one in found[2:]}
+    assert [uri for uri, _ in todo(found, held, Bounds(max_new=1))] == ["mine-4.pt", "mine-3.pt", "mine-2.pt"]
+
+
+def test_what_is_equal_in_time_is_ordered_by_step_and_not_by_when_it_was_written() -> None:
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    found = [checkpoint(number, time=day, step=step) for number, step in ((1, 900), (2, 100), (3, 500))]
+    assert [one.step for one in in_order(found)] == [100, 500, 900]
+    by_epoch = [checkpoint(number, time=day, epoch=epoch) for number, epoch in ((1, 3), (2, 1), (3, 2))]
+    assert [one.epoch for one in in_order(by_epoch)] == [1, 2, 3]
+
+
+def test_what_is_broken_is_looked_at_again_where_that_is_asked_for() -> None:
+    one, two = checkpoint(1), checkpoint(2)
+    assert todo([one, two], listing((one, 1), broken=(two,)), Bounds(refresh=True)) == [
+        ("mine-2.pt", "again"),
+        ("mine-1.pt", "again"),
+    ]
 
 
 def test_what_is_done_or_broken_is_left_alone_until_it_changes() -> None:

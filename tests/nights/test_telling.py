@@ -5,12 +5,16 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from classmodels.nights import tell
+from classmodels.nights.discover import Passed
 from classmodels.nights.night import Night
+from classmodels.nights.outcome import Outcome
+from classmodels.run.upload import Failure
 from nights_at_work import JOB, Nights
 
 
@@ -65,6 +69,57 @@ def test_a_webhook_is_told_when_something_happened_and_only_then(nights: Nights,
     assert Hook.told == [("application/json", said)]
     nights.night("--webhook", hook)
     assert len(Hook.told) == 1
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing here catches it."""
+
+
+@pytest.mark.parametrize("at", ["classmodels.nightly.write_summary", "classmodels.nights.show.write_night"])
+def test_what_a_night_did_that_was_killed_before_it_told_is_told_by_the_next_one_and_once(
+    nights: Nights, hook: str, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    nights.save("step_1.safetensors", seed=1)
+    nights.night()
+    nights.save("step_2.safetensors", seed=2)
+    nights.save("step_3.safetensors", data=b"no network")
+    with monkeypatch.context() as patched:
+        patched.setattr(at, lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            nights.run("--webhook", hook)
+    assert len(nights.entries) == 2
+    assert not Hook.told
+    said = nights.night("--webhook", hook, code=3)
+    assert [(one["step"], one["end"], one["why"]) for one in said["checkpoints"]] == [
+        (2, "done", "earlier"),
+        (3, "broken", "earlier"),
+    ]
+    assert [one["newer"]["step"] for one in said["changes"]] == [2]
+    assert Hook.told == [("application/json", said)]
+    assert nights.run("--webhook", hook).out == "nothing new\n"
+    assert len(Hook.told) == 1
+
+
+def test_a_summary_stays_readable_however_much_failed(nights: Nights) -> None:
+    failed = tuple(Failure(f"unit {number}", "why " * 100) for number in range(100_000))
+    found = SimpleNamespace(**dict.fromkeys(("step", "epoch", "time"), None), source="tiny", uri="a", tags=())
+    found.modified = datetime(2026, 1, 1, tzinfo=UTC)
+    night = Night(found.modified, [Outcome(found, "new", "done", 100_000, failed=failed, page="page")])
+    night.passed = [Passed(f"uri {number}", "why") for number in range(10_000)]
+    summary = tell.summary_of("job", night)
+    assert len(json.dumps(summary)) < 200_000
+    assert summary["checkpoints"][0]["failures"] == 100_000
+    assert ": 100000 of 100000 failed" in tell.markdown(summary)
+
+
+def test_old_summaries_make_room_for_new_ones(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tell, "KEPT", 2)
+    said = []
+    for step in (1, 2, 3):
+        nights.save(f"step_{step}.safetensors", seed=step)
+        said.append(nights.night()["summary"])
+    kept = set(nights.store.list(f"nights/{JOB}/summaries/"))
+    assert kept == {key for one in said[1:] for key in (one, one.removesuffix("md") + "json")}
 
 
 @pytest.mark.parametrize("status", [500, 302, None])

@@ -1,6 +1,7 @@
 """Deleting by age and count: what goes, what must stay, what is left to tell of it, and what a kill half-way does."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from classmodels.results import prune as pruning
 from classmodels.results.place import open_place
 from classmodels.results.prune import Doomed, carry_out, choose
 from classmodels.store import Store, open_store
-from classmodels.store.records import Tombstone, parse, tombstone_key
+from classmodels.store.records import Tombstone, parse, plan_key, tombstone_key
 
 Command = Callable[..., Any]
 
@@ -116,6 +117,82 @@ def test_the_last_ones_of_each_job_stay_and_the_units_they_share(kept: Store, fo
 def test_age_and_count(in_folder: Store, days: int, older_than: str | None, keep_last: int | None, goes: int) -> None:
     doomed = in_days(in_folder, days, older_than, keep_last)
     assert (len(doomed.galleries), len(doomed.kept)) == (goes, 4 - goes)
+
+
+def unfinished(store: Store, run12: str) -> None:
+    """As if the run had not come to its page yet, and the last one had been that of another."""
+    for key in store.list(f"galleries/tiny/{run12}/"):
+        store.delete(key)
+
+
+@pytest.mark.parametrize(("older_than", "keep_last"), [(None, 1), (None, 0), ("1h", None)])
+def test_a_run_in_progress_stays_and_is_not_counted(
+    kept: Store, four_runs: Path, older_than: str | None, keep_last: int | None
+) -> None:
+    _, _, third, _ = run12s(four_runs)
+    unfinished(kept, third)
+    doomed = in_days(kept, 0, older_than, keep_last)
+    assert third in [one.plan.run12 for one in doomed.kept]
+    if keep_last:  # and the last finished one stays beside it
+        assert {one.plan.run12 for one in doomed.kept if one.plan.job == "tiny"} == set(run12s(four_runs)[1:3])
+
+
+def test_a_run_that_was_given_up_goes_like_others(in_folder: Store, four_runs: Path) -> None:
+    first, *_ = run12s(four_runs)
+    unfinished(in_folder, first)
+    assert [one.plan.run12 for one in in_days(in_folder, 2, None, 2).galleries] == [first]
+    assert first in [one.plan.run12 for one in in_days(in_folder, 2, "30d", None).kept]
+
+
+def touched(store: Store, key: str, days: int) -> None:
+    """Have `key` be written in so many days."""
+    then = time.time() + days * 86400
+    os.utime(Path(store.uri) / key, (then, then))
+
+
+def test_age_counts_from_what_was_written_last(in_folder: Store, four_runs: Path) -> None:
+    first, *_ = run12s(four_runs)
+    assert first in [one.plan.run12 for one in in_days(in_folder, 31, "30d", None).galleries]
+    touched(in_folder, f"galleries/tiny/{first}/index.html", 10)
+    assert first in [one.plan.run12 for one in in_days(in_folder, 31, "30d", None).kept]
+
+
+def test_a_saved_state_shows_that_a_run_goes_on(in_folder: Store, four_runs: Path) -> None:
+    first, *_ = run12s(four_runs)
+    unfinished(in_folder, first)
+    record = next(key for key in in_folder.list("units/") if key.endswith("/0000.json"))
+    state = record.replace("units/", "state/").replace("0000.json", "0000-0001.x.safetensors")
+    in_folder.write(state, b"")
+    touched(in_folder, state, 30)
+    assert first in [one.plan.run12 for one in in_days(in_folder, 30, None, 0).kept]
+
+
+def test_units_of_a_run_that_begins_before_the_deletion_stay(kept: Store, four_runs: Path) -> None:
+    first, *_ = run12s(four_runs)
+    plan = kept.read(plan_key(first)) or b""
+    doomed = in_days(kept, 0, None, 0)
+    kept.write(plan_key("abcdefabcdef"), plan.replace(first.encode(), b"abcdefabcdef"))
+    assert carry_out(doomed) == []
+    assert classes(kept) == [0, 1]
+    assert verified(kept.uri).unfinished == 0
+    assert [len(stone.left) for stone in stones(kept)] == [0] * 4
+
+
+def test_a_run_that_begins_during_the_deletion_is_named(
+    in_folder: Store, four_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = run12s(four_runs)
+    plan = in_folder.read(plan_key(first)) or b""
+    doomed = in_days(in_folder, 0, None, 0)
+    really = type(in_folder).delete
+
+    def delete(self: Any, key: str) -> None:
+        if key.startswith("units/"):
+            self.write(plan_key(first), plan)
+        really(self, key)
+
+    monkeypatch.setattr(type(in_folder), "delete", delete)
+    assert carry_out(doomed) == ["tiny"]
 
 
 def test_a_path_inside_prunes_that_job_alone(in_folder: Store) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from classmodels.results.pull import Pulled, pull
 from classmodels.store import open_store
 from classmodels.store.folder import FolderStore
 from classmodels.store.only import Only
+from classmodels.store.s3 import S3Store
 from faults import FaultProxy
 from seaweed import READER, SeaweedFS
 
@@ -107,6 +109,25 @@ def test_pulling_again_costs_a_bucket_listings_and_plans_alone(
     assert {request.split()[0] for request in asked} == {"GET"}
     assert not [request for request in asked if "/units/" in request]
     assert len(asked) <= 9
+
+
+def test_an_etag_that_is_no_md5_says_nothing(
+    bucket_uri: str, finished: Path, tmp_path: Path, run_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy(open_store(str(finished)), open_store(bucket_uri))
+    entries = S3Store.entries
+    # As stores do that encrypt with a key of one's own: 32 hex digits too.
+    foreign = lambda self, prefix: iter([replace(e, md5=e.md5[::-1]) for e in entries(self, prefix)])  # noqa: E731
+    monkeypatch.setattr(S3Store, "entries", foreign)
+    assert bring(bucket_uri, tmp_path / "here").units == 6
+    before = tree(tmp_path / "here")
+    assert run_command("pull", bucket_uri, tmp_path / "here").out.startswith("nothing to do: all 6 units are here\n")
+    assert tree(tmp_path / "here") == before
+    store = open_store(bucket_uri)
+    key = next(store.list("verdicts/"))
+    flip(store, key)
+    assert bring(bucket_uri, tmp_path / "here").objects == 1
+    assert (tmp_path / "here" / key).read_bytes() == store.read(key)
 
 
 def test_a_file_altered_without_changing_its_size_is_found_by_verify_and_mended_by_pull(

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from classmodels.store import Record, RunPlan, open_store
 from classmodels.store.records import parse
 from faults import FaultProxy
-from seaweed import BUCKET, READER, SeaweedFS
+from seaweed import ADMIN, BUCKET, READER, SeaweedFS
 
 Command = Callable[..., Any]
 
@@ -148,3 +149,53 @@ def test_an_output_that_is_no_bucket_is_a_problem_of_the_job_file(
     (line,) = ended.err.splitlines()
     assert line.startswith(f"{job}:")
     assert f"found 's3:/{BUCKET}/a', expected s3://bucket/prefix" in line
+
+
+KINDS = {
+    "a record": lambda key: key.startswith("units/") and key.endswith("/0002.json"),
+    "an image": lambda key: "/0002-" in key and key.endswith(".png"),
+    "a verdict": lambda key: key.startswith("verdicts/") and "/0002." in key,
+    "the plan": lambda key: key.endswith("/plan.json"),
+    "the page": lambda key: key.endswith("/index.html"),
+    "the page's data": lambda key: key.endswith("/gallery.json"),
+    "the pointer": lambda key: key.endswith("/latest.json"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_damaged_in_the_bucket_stops_no_command_and_is_made_again(
+    tmp_path: Path,
+    write_job: Callable[..., Path],
+    bucket_uri: str,
+    run_command: Command,
+    seaweed: SeaweedFS,
+    kind: str,
+) -> None:
+    job = write_job(tmp_path, output=bucket_uri, panel="all")
+    assert run_command("run", job).code == 0
+    store = open_store(bucket_uri)
+    key = next(key for key in store.list("") if KINDS[kind](key))
+    damage(seaweed, store.locate(key), store.read(key) or b"")
+    assert run_command("list", bucket_uri).code == 0
+    assert run_command("verify", bucket_uri).code == 1 or kind == "the pointer"
+    assert run_command("gallery", bucket_uri).code == (2 if kind == "the plan" else 0)
+    ended = run_command("run", job)
+    if kind in ("an image", "a verdict"):  # `verify` says what to delete, so that they are made again
+        store.delete(key if kind == "a verdict" else next(k for k in store.list("units/") if k.endswith("/0002.json")))
+        ended = run_command("run", job)
+    assert ended.code == 0, ended.err
+    assert run_command("verify", bucket_uri).code == 0
+
+
+def damage(seaweed: SeaweedFS, uri: str, data: bytes) -> None:
+    """Other bytes under the digest of the old ones, as a disk that fails leaves them."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=seaweed.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ADMIN.access_key,
+        aws_secret_access_key=ADMIN.secret_key,
+    )
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    told = client.head_object(Bucket=bucket, Key=key)["Metadata"]
+    client.put_object(Bucket=bucket, Key=key, Body=data[:-1] + bytes([data[-1] ^ 1]), Metadata=told)

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from classmodels.results.place import open_place
+from classmodels.results.progress import Silent
+from classmodels.results.verify import verify
 from classmodels.store import Record, Store, open_store
 from classmodels.store.records import parse
 from kills import Run, Runs, kill_at_every_operation, kill_at_random, tree
@@ -103,8 +106,10 @@ def assert_complete(store: Store, units: int, page: dict[str, Any]) -> None:
             data = store.read(key.rpartition("/")[0] + "/" + file.name)
             assert data is not None
             assert sha256(data).hexdigest() == file.sha256
+    assert len(list(store.list("units/"))) == units * 3
     assert not list(store.list("state/"))
     assert page["counts"]["done"] == units
+    assert verify(open_place(store.uri), Silent()).differences == []
 
 
 def page_of(store: Store) -> dict[str, Any]:

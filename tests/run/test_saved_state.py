@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classmodels.errors import StoreError
+from classmodels.errors import DamagedError, StoreError
 from classmodels.run.state import Name, State, decode, encode
 from classmodels.store.folder import FolderStore
 from interrupted import BATCHES, STEPS, UNITS, Work
@@ -104,20 +104,37 @@ def test_a_foreign_state_is_ignored_with_a_warning(
     assert interrupted.tree() == interrupted.tree("undisturbed")
 
 
-def test_a_state_that_cannot_be_read_is_ignored_with_a_warning(
-    interrupted: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said", "left"),
+    [
+        (DamagedError("cannot read it: its bytes are not those that were written"), "is ignored: cannot read it", 0),
+        (StoreError("cannot read it: the server is down"), "is passed over: cannot read it", 1),
+    ],
+    ids=["damaged for good", "for a while"],
+)
+def test_a_state_that_cannot_be_read_is_a_warning_and_deleted_only_if_it_never_can(
+    interrupted: Work,
+    error: StoreError,
+    said: str,
+    left: int,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = FolderStore.read
 
     def read(store: FolderStore, key: str) -> bytes | None:
         if key.startswith("state/"):
-            raise StoreError("cannot read it: its bytes are not those that were written")
+            raise error
         return real(store, key)
 
-    monkeypatch.setattr(FolderStore, "read", read)
-    assert interrupted.run().code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "read", read)
+        assert interrupted.run().code == 0
     assert interrupted.steps == BATCHES * STEPS
-    assert "is ignored: cannot read it" in caplog.text
+    assert said in caplog.text
+    assert len(interrupted.states) == left
+    assert interrupted.run().code == 0
+    assert not interrupted.states
 
 
 def test_what_lies_among_the_states_under_another_name_is_left_alone(interrupted: Work) -> None:

@@ -41,14 +41,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def before_writing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Write], None]:
     """`before_writing(act)` has `act(key)` called before every write, in the thread that writes."""
-    real = FolderStore.write
 
     def install(act: Write) -> None:
-        def write(store: FolderStore, key: str, data: bytes) -> None:
-            act(key)
-            real(store, key, data)
+        for name in ("write", "create"):
+            real = getattr(FolderStore, name)
 
-        monkeypatch.setattr(FolderStore, "write", write)
+            def write(store: FolderStore, key: str, data: bytes, real: Callable[..., Any] = real) -> Any:
+                act(key)
+                return real(store, key, data)
+
+            monkeypatch.setattr(FolderStore, name, write)
 
     return install
 
@@ -275,6 +277,31 @@ def test_an_interrupt_does_not_wait_for_a_store_that_never_answers(
     assert time.monotonic() - began < 10
     gate.set()
     watching.join()
+
+
+def test_an_interrupt_stays_one_where_the_store_breaks_down_meanwhile(
+    job: Path,
+    run_command: Command,
+    before_writing: Callable[[Write], None],
+    steps: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(numerics.LARGEST_BATCH, "cpu", 1)
+    gate = Event()
+
+    def act(key: str) -> None:
+        if key.startswith("units/"):
+            assert gate.wait(30)
+            raise StoreError("cannot write: the disk is full")
+
+    before_writing(act)
+    watching = when(lambda: len(steps) >= 2 * STEPS, lambda: (interrupt(), time.sleep(0.5), gate.set()))
+    ended = run_command("run", job)
+    watching.join()
+    assert ended.code == 130
+    assert "what had finished ascending is not written: cannot write: the disk is full" in caplog.text
+    assert "interrupted: 0 units are done and kept, 5 are left" in ended.err
 
 
 # A real server

@@ -180,11 +180,11 @@ def message(text: str) -> bytes:
     return json.dumps({"text": text}).encode()
 
 
-def test_a_log_lies_by_the_names_of_job_and_pod() -> None:
-    named = {"CLASSMODELS_JOB_NAME": "tiny-0123", "POD_NAME": "tiny-0123-4-xyz"}
-    assert log_key("abcdefabcdef", 4, named) == "runs/abcdefabcdef/logs/tiny-0123/4.tiny-0123-4-xyz.jsonl"
+def test_a_log_lies_by_its_job_and_pod() -> None:
+    named = {"CLASSMODELS_JOB_NAME": "tiny-0123", "CLASSMODELS_JOB_UID": "89-ab", "POD_NAME": "tiny-0123-4-xyz"}
+    assert log_key("abcdefabcdef", 4, named) == "runs/abcdefabcdef/logs/tiny-0123@89-ab/4.tiny-0123-4-xyz.jsonl"
     assert log_key("abcdefabcdef", 4, {"POD_NAME": "p"}) == "runs/abcdefabcdef/logs/local/4.p.jsonl"
-    hostile = {"CLASSMODELS_JOB_NAME": "../../x", "POD_NAME": ".."}
+    hostile = {"CLASSMODELS_JOB_NAME": "../../x", "CLASSMODELS_JOB_UID": "../..", "POD_NAME": ".."}
     key = log_key("abcdefabcdef", 4, hostile)
     assert ".." not in key.split("/")
     assert key.count("/") == 4

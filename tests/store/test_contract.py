@@ -49,6 +49,28 @@ def test_writing_again_replaces_the_object(store: Store) -> None:
     assert [entry.size for entry in store.entries("")] == [len(b"second")]
 
 
+def test_what_is_created_is_there_and_what_is_there_already_stays(store: Store, reopen: Callable[[], Store]) -> None:
+    assert store.create("a/b", b"first")
+    assert not reopen().create("a/b", b"second")
+    assert store.read("a/b") == b"first"
+    store.delete("a/b")
+    assert store.create("a/b", b"third")
+    assert list(store.list("")) == ["a/b"]
+
+
+def test_of_many_that_create_an_object_one_does(reopen: Callable[[], Store]) -> None:
+    stores, start = [reopen() for _ in range(8)], threading.Barrier(8)
+
+    def create(number: int) -> bool:
+        start.wait()
+        return stores[number].create("a/b", b"%d" % number)
+
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(create, range(8)))
+    assert sum(won) == 1
+    assert reopen().read("a/b") == b"%d" % won.index(True)
+
+
 def test_what_is_not_there_is_none_and_lists_as_nothing(store: Store) -> None:
     assert store.read("a") is None
     assert list(store.list("")) == []

@@ -83,6 +83,19 @@ def test_links_inside_the_folder_and_to_the_folder_are_followed(tmp_path: Path) 
     assert store.read("units/c") is None
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_an_object_is_created_once_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*paths: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    store = FolderStore(tmp_path)
+    assert [store.create("a", data) for data in (b"first", b"second")] == [True, False]
+    assert (os.listdir(tmp_path), store.read("a")) == (["a"], b"first")
+
+
 def test_an_object_whose_name_no_file_can_have_is_not_there(tmp_path: Path) -> None:
     assert FolderStore(tmp_path).read("x" * 100_000) is None
 

@@ -99,6 +99,26 @@ def test_an_upload_that_breaks_off_leaves_the_old_object_whole(
         assert store.read("a.bin") == DATA
 
 
+def test_a_server_that_knows_no_conditions_takes_the_object_without(store: Store, proxy: FaultProxy) -> None:
+    proxy.next(faults.error(501, "NotImplemented"))
+    assert store.create("b.bin", DATA)
+    assert store.read("b.bin") == DATA
+
+
+def test_one_that_others_write_at_the_same_time_is_tried_again(store: Store, proxy: FaultProxy) -> None:
+    proxy.next(faults.error(409, "ConditionalRequestConflict"))
+    assert store.create("b.bin", DATA)
+    proxy.next(faults.error(409, "ConditionalRequestConflict"))
+    assert not store.create("b.bin", b"")
+    assert store.read("b.bin") == DATA
+
+
+def test_creating_it_with_the_answer_lost_leaves_it_whole(store: Store, proxy: FaultProxy) -> None:
+    proxy.next(faults.answer_lost)
+    store.create("b.bin", DATA)
+    assert store.read("b.bin") == DATA
+
+
 # What it does not mend
 
 

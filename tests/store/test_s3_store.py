@@ -88,16 +88,21 @@ def test_an_object_carries_its_type_its_lifetime_its_length_and_its_sha256(bucke
     assert "ContentEncoding" not in head
 
 
-def test_a_large_file_goes_in_parts_and_carries_the_same(
-    bucket_uri: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("from_file", [True, False], ids=["a file", "bytes"])
+def test_what_is_large_goes_in_parts_and_carries_the_same(
+    bucket_uri: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_file: bool
 ) -> None:
     part = 5 << 20  # the least that S3 takes
     monkeypatch.setattr(s3, "PART", part)
+    monkeypatch.setattr(s3, "WHOLE", part)
     data = bytes(range(256)) * 4096 * 12
     (tmp_path / "large").write_bytes(data)
     sha256 = hashlib.sha256(data).hexdigest()
     store = open_store(bucket_uri)
-    store.write_file("runs/x/inputs/large.txt", tmp_path / "large", sha256)
+    if from_file:
+        store.write_file("runs/x/inputs/large.txt", tmp_path / "large", sha256)
+    else:
+        store.write("runs/x/inputs/large.txt", data)
     head = client.head_object(Bucket=BUCKET, Key=f"{key_of(bucket_uri)}/runs/x/inputs/large.txt")
     assert head["ETag"].endswith('-3"')
     assert head["ContentLength"] == len(data) > 2 * part
@@ -109,7 +114,7 @@ def test_a_large_file_goes_in_parts_and_carries_the_same(
 def test_a_large_file_that_is_refused_is_told_in_a_sentence(
     bucket_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PART", 100)
+    monkeypatch.setattr(s3, "WHOLE", 100)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     (tmp_path / "large").write_bytes(bytes(200))
     with pytest.raises(StoreError, match=r"cannot write .* the secret key is wrong"):

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +21,10 @@ from classmodels.cli.shared import (
     report_failures,
     store_of,
 )
+
+if TYPE_CHECKING:
+    from classmodels.nights.foresee import Each
+    from classmodels.store import Store
 
 
 @click.command()
@@ -151,6 +156,7 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
         planned = expand_plan(load(job, overrides, progress))
     shards = planned.job.job.cluster.shards or 1
     cost = estimate(planned, store_of(planned.job, output)) if with_estimate else None
+    each = _each_checkpoint(job, store_of(planned.job, output)) if with_estimate and not overrides else []
     rows = [
         {
             "shard": shard,
@@ -166,7 +172,8 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
         for unit in planned.shard(shard, shards)
     ]
     if as_json:
-        print_json({"run": planned.run12, "shards": shards, "units": rows, "estimate": cost and asdict(cost)})
+        about = {"run": planned.run12, "shards": shards, "units": rows, "estimate": cost and asdict(cost)}
+        print_json(about | ({"each_checkpoint": [asdict(one) for one in each]} if each else {}))
         return
     for row in rows:
         click.echo(
@@ -180,6 +187,25 @@ def plan(job: str, overrides: Sequence[str], output: str | None, as_json: bool, 
             f"left to do: {cost.missing} units, {cost.objects} objects, about {cost.bytes / 1e6:.1f} MB;"
             f" device-hours {hours}"
         )
+    for one in each:
+        hours = "unknown: nothing was timed here yet" if one.device_hours is None else f"{one.device_hours:.3g}"
+        click.echo(
+            f"as a template of `nightly`, each checkpoint of {one.model}: {one.units} units, {one.objects} objects,"
+            f" about {one.bytes / 1e6:.1f} MB; device-hours {hours}"
+        )
+
+
+def _each_checkpoint(job: str, store: "Store") -> "list[Each]":
+    """What each checkpoint costs if JOB is a template of `nightly`: none of its models has a checkpoint."""
+    from classmodels.errors import InputError
+    from classmodels.nights.foresee import each_checkpoint
+    from classmodels.nights.template import read_template
+
+    try:
+        template = read_template(job)
+    except InputError:
+        return []
+    return each_checkpoint(template, store)
 
 
 @click.command()

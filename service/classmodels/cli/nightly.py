@@ -1,6 +1,7 @@
 """The command `nightly`."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -85,9 +86,11 @@ def nightly(
     if dry_run:
         _tell_plan(night.foresee(store), as_json)
         return
-    to = cluster(where, read.job.cluster.namespace) if submit else None
+    to, sweep = cluster(where, read.job.cluster.namespace) if submit else (None, None)
     with listener(Console(stderr=True)) as progress:
         summary = night.run(store, choose_machine(device, "auto"), progress, to, webhook or None)
+        if sweep is not None:
+            _sweep(sweep)
     if as_json:
         print_json(summary)
     else:
@@ -95,21 +98,32 @@ def nightly(
     sys.exit(summary["exit_code"])
 
 
+def _sweep(sweep: Callable[[], list[str]]) -> None:
+    """Tidying up that fails fails no night."""
+    from classmodels.errors import ClusterError
+
+    try:
+        for name in sweep():
+            click.echo(f"removed the ConfigMap {name}, which an old run left behind", err=True)
+    except ClusterError as error:
+        click.echo(f"what old runs left behind on the cluster stays: {error}", err=True)
+
+
 def _tell(summary: dict[str, Any], locate: Any) -> None:
     for one in summary["checkpoints"]:
-        if one["end"] in ("broken", "incomplete") or one["failed"]:
+        if one["end"] in ("broken", "blocked", "incomplete", "unreachable") or one["failed"]:
             reasons = [one["reason"]] if one["reason"] else []
             reasons += [f"{failure['what']}: {failure['reason']}" for failure in one["failed"][:5]]
             click.echo(f"{one['end']}: {one['uri']}: {'; '.join(reasons)}", err=True)
     for one in summary["passed"]:
-        if not one["later"]:
-            click.echo(f"passed over: {one['uri']}: {one['reason']}", err=True)
+        click.echo(f"passed over: {one['uri']}: {one['reason']}", err=True)
     for one in summary["failed"]:
         click.echo(f"failed: {one['what']}: {one['reason']}", err=True)
-    waiting = sum(one["later"] for one in summary["passed"])
-    wait = f"; {waiting} are not whole yet" if waiting else ""
+    wait = f"; {summary['waiting']} are not whole yet" if summary["waiting"] else ""
     if not summary["checkpoints"]:
         click.echo(f"nothing new{wait}")
+        if "summary" in summary:
+            click.echo(locate(summary["summary"]))
         return
     ends: dict[str, int] = {}
     for one in summary["checkpoints"]:

@@ -190,7 +190,8 @@ def prune(source: str, older_than: str | None, keep_last: int | None, dry_run: b
             raise click.UsageError("this deletes for good: look with --dry-run, then say --yes")
         if not yes:
             click.confirm("Delete?", abort=True, err=True)
-        carry_out(doomed)
+        for job in carry_out(doomed):
+            click.echo(f"{job} was begun meanwhile and may lack units that it found done: run it again", err=True)
     if as_json:
         print_json(doomed.summary | {"dry_run": dry_run})
 

@@ -16,6 +16,7 @@ from classmodels.cluster.names import (
     LABEL_RUN,
 )
 from classmodels.cluster.objects import CONTAINER, QUEUE
+from classmodels.run.shipping import log_prefix
 
 COMPLETE, FAILED, REFUSED = "complete", "failed", "refused"
 EXIT_CODES = {COMPLETE: 0, FAILED: 3, REFUSED: 2}
@@ -93,6 +94,11 @@ class Attempt:
         volumes = self._pod.get("volumes") or []
         named = (volume["configMap"].get("name") for volume in volumes if volume.get("name") == "job")
         return str(next(named, self.name))
+
+    @property
+    def logs(self) -> str:
+        """Where in the store its workers' logs go."""
+        return log_prefix(self.run12, self.name, self.uid)
 
     @property
     def ready(self) -> int:

@@ -8,10 +8,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+from urllib3.exceptions import HTTPError
 
 from classmodels.cluster.answers import plain
 from classmodels.cluster.client import Cluster
 from classmodels.errors import ClusterError
+from classmodels.models.remote.uri import is_loopback
 
 CONNECTIONS = 64
 """That are kept open: logs are read, and followed, side by side."""
@@ -36,12 +41,20 @@ def connect(context: str | None = None, namespace: str | None = None, default: s
     place = ["--context", context] if context else []
     if namespace not in (None, usual):
         place += ["--namespace", str(namespace)]
-    return Cluster(ApiClient(configuration), namespace or usual, named, place)
+    try:
+        client = ApiClient(configuration)
+    except HTTPError as error:
+        raise ClusterError(
+            f"the proxy to the API server {configuration.host} cannot be used: {plain(str(error), 200)}; expected"
+            " http://HOST:PORT in HTTPS_PROXY, or as proxy-url in the kube config"
+        ) from None
+    return Cluster(client, namespace or usual, named, place)
 
 
 def _configure(configuration: Any, context: str | None) -> tuple[str, str | None]:
     """Fill in `configuration`; the context's name and namespace."""
     from kubernetes.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
+    from kubernetes.config.kube_config import KubeConfigMerger
 
     files = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     there = [file for file in files.split(os.pathsep) if file and Path(file).expanduser().exists()]
@@ -59,13 +72,15 @@ def _configure(configuration: Any, context: str | None) -> tuple[str, str | None
             raise ClusterError(f"--context {context}: the kube config {files} has only {', '.join(names) or 'none'}")
         with _Hearing() as complaints:
             load_kube_config(files, context, configuration)
+        chosen = next((one for one in contexts if one["name"] == context), current)
+        clusters = KubeConfigMerger(files).config["clusters"]
+        _set_proxy(configuration, clusters.get_with_name(chosen["context"]["cluster"])["cluster"].safe_get("proxy-url"))
     except ClusterError:
         raise
     except ConfigException as error:
         raise ClusterError(f"the kube config {files} cannot be used: {plain(str(error), 200)}") from None
     except Exception as error:  # the client lets through whatever a file that is no kube config makes it stumble over
         raise ClusterError(f"{files} cannot be used, expected a kube config [{type(error).__name__}]") from None
-    chosen = next((one for one in contexts if one.get("name") == context), current)
     if complaints:
         raise ClusterError(
             f"the kube config {files} has a program that gets credentials for the context {chosen['name']}, and it"
@@ -74,8 +89,20 @@ def _configure(configuration: Any, context: str | None) -> tuple[str, str | None
     return str(chosen["name"]), (chosen.get("context") or {}).get("namespace")
 
 
+def _set_proxy(configuration: Any, named: str | None) -> None:
+    """The proxy to the server, as kubectl chooses it: what the kube config names, else the environment's.
+
+    The client itself would take HTTP_PROXY before HTTPS_PROXY, and forget NO_PROXY.
+    """
+    server, found = urlsplit(configuration.host), getproxies_environment()
+    proxy = named or (None if is_loopback(server.hostname or "") else found.get(server.scheme))
+    configuration.proxy = f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    configuration.no_proxy = None if named else found.get("no")
+
+
 def _in_cluster(load: Callable[..., None], refused: type[Exception], configuration: Any) -> tuple[str, str | None]:
-    """As a pod that runs in the cluster itself."""
+    """As a pod that runs in the cluster itself: no proxy stands between it and its API server."""
+    configuration.proxy = None
     try:
         load(configuration)
     except refused as error:

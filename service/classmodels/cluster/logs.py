@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from classmodels.cluster.attempts import Attempt, moment
 from classmodels.cluster.client import Cluster
 from classmodels.cluster.lines import time_of
-from classmodels.cluster.objects import CONTAINER
-from classmodels.cluster.pods import LABEL_JOB_NAME, PENDING, Pod, read_pod
+from classmodels.cluster.objects import CONTAINER, LABEL_JOB_UID
+from classmodels.cluster.pods import PENDING, Pod, read_pod
 from classmodels.cluster.results import Source, kept_logs
 from classmodels.cluster.target import Target
 from classmodels.errors import ClusterError, InputError
@@ -57,7 +57,7 @@ def told(target: Target, index: int | None, age: float | None, following: bool) 
 
 def kept(store: Store, run12: str, index: int | None, age: float | None) -> Iterator[Line]:
     """What workers have put into the store, worker by worker. Raises StoreError."""
-    for source, key in sorted(kept_logs(store, run12)):
+    for source, key in sorted(kept_logs(store, f"runs/{run12}/logs/")):
         if index in (None, source.index):
             yield from ((source, line) for line in _lines(store, key, age))
 
@@ -66,10 +66,10 @@ def all_said(
     attempt: Attempt, cluster: Cluster, store: Store | None, index: int | None, age: float | None
 ) -> Iterator[Line]:
     """What all workers of an attempt have said so far, worker by worker. Raises ClusterError, StoreError."""
-    there = dict(kept_logs(store, attempt.run12)) if store else {}
-    pods = {Source(pod.index, attempt.name, pod.name): pod for pod in _pods(attempt, cluster, index)}
-    gone = {source for source in there if source.job == attempt.name and index in (None, source.index)}
-    for source in sorted(gone | set(pods)):
+    there = dict(kept_logs(store, attempt.logs)) if store else {}
+    pods = {_source(pod, attempt) for pod in _pods(attempt, cluster, index)}
+    gone = {source for source in there if index in (None, source.index)}
+    for source in sorted(gone | pods):
         said, unread = "", None
         try:
             said = cluster.log(source.pod, container=CONTAINER, since=_whole(age)) if source in pods else ""
@@ -96,7 +96,7 @@ def follow(attempt: Attempt, cluster: Cluster, index: int | None, age: float | N
             try:
                 for pod in _pods(attempt, cluster, index):
                     if pod.name not in readers and pod.state != PENDING:
-                        readers[pod.name] = _reader(Source(pod.index, attempt.name, pod.name), cluster, age, lines)
+                        readers[pod.name] = _reader(_source(pod, attempt), cluster, age, lines)
                 found = cluster.get("Job", attempt.name)
                 over = found is None or Attempt(found).outcome is not None
                 away = None
@@ -148,8 +148,12 @@ def _reader(source: Source, cluster: Cluster, age: float | None, lines: "queue.Q
     return thread
 
 
+def _source(pod: Pod, attempt: Attempt) -> Source:
+    return Source(pod.index, attempt.name, attempt.uid, pod.name)
+
+
 def _pods(attempt: Attempt, cluster: Cluster, index: int | None) -> list[Pod]:
-    found = [read_pod(pod) for pod in cluster.list("Pod", {LABEL_JOB_NAME: attempt.name})]
+    found = [read_pod(pod) for pod in cluster.list("Pod", {LABEL_JOB_UID: attempt.uid})]
     return [pod for pod in found if index in (None, pod.index)]
 
 

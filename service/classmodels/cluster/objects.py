@@ -4,18 +4,30 @@ Pure: plain dicts as the Kubernetes API has them, from the plan's digest and the
 `render` prints them.
 """
 
+import copy
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from classmodels.cluster.merge import strategic_merge
-from classmodels.cluster.names import ANNOTATION_OUTPUT, ANNOTATION_UNITS, job_name, labels
+from classmodels.cluster.names import (
+    ANNOTATION_OUTPUT,
+    ANNOTATION_UNITS,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    LABEL_RUN,
+    job_name,
+    labels,
+)
 from classmodels.cluster.site import PARALLELISM, Settings, quantity, shards_of
 from classmodels.errors import InputError
 
 CONTAINER = "worker"
 ENVIRONMENT = "classmodels-env"
 """The ConfigMap whose data are the workers' environment, where there is one: how to reach S3, proxies."""
+MANIFEST = "manifest.json"
+"""The key of a run's ConfigMap with its Job as it was made, before servers and controllers wrote into it."""
 JOB_FOLDER = "/etc/classmodels"
 SCRATCH = "/tmp"
 """Where programs look for a place to write anyway; everything else of the container is read-only."""
@@ -25,6 +37,8 @@ RETRIES_PER_SHARD = 3
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 MIN_PARALLELISM = "kueue.x-k8s.io/job-min-parallelism"
+LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
+"""By which a Job knows its pods: a name may have been that of another one."""
 
 # First match wins. A pod that its node took away does not count; every other way to end, an OOM kill too, does.
 FAILURE_POLICY = {
@@ -39,6 +53,12 @@ FAILURE_POLICY = {
             )
         ),
     ]
+}
+# By which a worker knows where its log goes.
+_OF_THE_POD = {
+    "POD_NAME": "metadata.name",
+    "CLASSMODELS_JOB_NAME": "metadata.labels['batch.kubernetes.io/job-name']",
+    "CLASSMODELS_JOB_UID": f"metadata.labels['{LABEL_JOB_UID}']",
 }
 
 
@@ -59,24 +79,16 @@ def run_objects(
     job_yaml: str,
     inputs_json: str,
     settings: Settings,
-    attempt: int = 0,
     suspend: bool = False,
 ) -> RunObjects:
     """The objects of the job called `name`, whose plan of `units` units is `run12`.
 
-    Under Kueue the Job is always suspended, and Kueue alone lets it start. Raises InputError for a pod_template that
-    breaks the Job.
+    Under Kueue the Job is always suspended, as Kueue asks, and Kueue alone lets it start. Raises InputError for a
+    pod_template that breaks the Job.
     """
-    own = {"name": job_name(name, run12, attempt), "namespace": settings.namespace}
-    marks = labels(name, run12, attempt)
+    own = {"name": job_name(name, run12), "namespace": settings.namespace}
+    marks = labels(name, run12)
     annotations = {ANNOTATION_OUTPUT: output, ANNOTATION_UNITS: str(units)}
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": own | {"labels": marks, "annotations": annotations},
-        "immutable": True,
-        "data": {"job.yaml": job_yaml, "inputs.json": inputs_json},
-    }
     shards = shards_of(settings, units)
     job: dict[str, Any] = {
         "apiVersion": "batch/v1",
@@ -99,7 +111,24 @@ def run_objects(
         # Fewer pods at once than asked for will do. Kueue refuses the annotation where there can be no fewer.
         if job["spec"]["parallelism"] > 1:
             job["metadata"]["annotations"][MIN_PARALLELISM] = "1"
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": own | {"labels": marks, "annotations": annotations},
+        "immutable": True,
+        "data": {"job.yaml": job_yaml, "inputs.json": inputs_json, MANIFEST: json.dumps(job)},
+    }
     return RunObjects(config_map, job)
+
+
+def retried(job: dict[str, Any], number: int) -> dict[str, Any]:
+    """The Job of a run's retry `number`, suspended: as `job` by another name, from the same ConfigMap."""
+    again = copy.deepcopy(job)
+    meta, template = again["metadata"], again["spec"]["template"]["metadata"]
+    meta["name"] = job_name(meta["labels"][LABEL_JOB], meta["labels"][LABEL_RUN], number)
+    meta["labels"][LABEL_ATTEMPT] = template["labels"][LABEL_ATTEMPT] = str(number)
+    again["spec"]["suspend"] = True
+    return again
 
 
 def _pod_template(job: str, run12: str, shards: int, marks: dict[str, str], settings: Settings) -> dict[str, Any]:
@@ -113,7 +142,7 @@ def _pod_template(job: str, run12: str, shards: int, marks: dict[str, str], sett
             {"configMapRef": {"name": ENVIRONMENT, "optional": True}},
             {"secretRef": {"name": settings.s3_secret, "optional": True}},
         ],
-        "env": _environment(job, settings),
+        "env": _environment(settings),
         "resources": {"requests": settings.requests | gpus, "limits": settings.limits | gpus},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -159,13 +188,12 @@ def _pod_template(job: str, run12: str, shards: int, marks: dict[str, str], sett
     return template
 
 
-def _environment(job: str, settings: Settings) -> list[dict[str, Any]]:
+def _environment(settings: Settings) -> list[dict[str, Any]]:
     """What every worker is told. TORCH_HOME, HF_HOME and CLASSMODELS_CACHE are not: they are found below these, unless
     an image or the site's environment brings weights along and says where."""
     processors = settings.limits.get("cpu", settings.requests["cpu"])
     scratch = quantity(settings.limits["ephemeral-storage"])
     values = {
-        "CLASSMODELS_JOB_NAME": job,
         "HOME": SCRATCH,
         "TMPDIR": SCRATCH,
         "XDG_CACHE_HOME": f"{SCRATCH}/cache",
@@ -178,7 +206,7 @@ def _environment(job: str, settings: Settings) -> list[dict[str, Any]]:
     if separator:
         values["CLASSMODELS_IMAGE_DIGEST"] = digest
     return [
-        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _OF_THE_POD.items()),
         *({"name": name, "value": value} for name, value in values.items()),
     ]
 

@@ -1,6 +1,7 @@
 """What a run's pods say: which works on which shard, why one waits, and how those that are over have ended.
 
-A pod that the cluster took away (preempted, evicted, drained) did nothing wrong: it is told apart from one that failed.
+A pod that the cluster took away (preempted, drained, or evicted by a node in need) did nothing wrong: it is told apart
+from one that failed, by the same condition as in the Job's failure policy.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from classmodels.cluster.attempts import moment, true_conditions
 from classmodels.cluster.lines import last_event
 from classmodels.cluster.objects import CONTAINER
 
-LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 ANNOTATION_INDEX = "batch.kubernetes.io/job-completion-index"
 
 PENDING, RUNNING, DONE = "pending", "running", "done"
@@ -24,7 +24,7 @@ _TAKEN = {
     "DeletionByTaintManager": "its node was tainted",
     "EvictionByEvictionAPI": "evicted, as when a node is drained",
     "DeletionByPodGC": "its node is gone",
-    "TerminationByKubelet": "evicted by its node",
+    "TerminationByKubelet": "its node was short of something, or is shut down",
 }
 _CODES = {
     1: "the worker broke: see its log",
@@ -112,12 +112,15 @@ def _ended(status: Mapping[str, Any]) -> tuple[str, str]:
     code = ended.get("exitCode")
     if ended.get("reason") == "OOMKilled":
         return FAILED, "out of memory: raise cluster.resources.requests.memory"
-    if status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"):
-        return TAKEN, plain(f"{status['reason']}: {status.get('message') or ''}", 200)
+    why = plain(f"{status.get('reason') or ''} {status.get('message') or ''}", 200)
+    if status.get("reason") == "Evicted" and isinstance(code, int):
+        # Where the node itself had too little, there is the condition above. It may have been quick to save its state.
+        said = plain(str(status.get("message") or ""), 200).rstrip(".")
+        why = f"evicted for its own use of disk: {said}; raise cluster.resources.requests.ephemeral-storage"
+        return (INTERRUPTED if code == 130 else FAILED), why
     if code == 130:
         return INTERRUPTED, "stopped, its state is saved"
     if not isinstance(code, int):
-        why = plain(f"{status.get('reason') or ''} {status.get('message') or ''}", 200)
         return FAILED, why or "nobody says why"
     words = _CODES.get(code, f"ended with exit code {code}")
     # What failed where is in the shards' reports.

@@ -22,9 +22,7 @@ class Rendered:
     violations: list[str]
 
 
-def render(
-    plan: Plan, output: str, site: Sequence[Mapping[str, Any]] = (), attempt: int = 0, suspend: bool = False
-) -> Rendered:
+def render(plan: Plan, output: str, site: Sequence[Mapping[str, Any]] = (), suspend: bool = False) -> Rendered:
     """The objects of the run of `plan` with its results at `output`. Raises InputError where that is no bucket."""
     if not output.startswith("s3://"):
         raise InputError(
@@ -42,7 +40,6 @@ def render(
         job_yaml=packed.job_yaml,
         inputs_json=packed.inputs_json,
         settings=settings(job.cluster, site),
-        attempt=attempt,
         suspend=suspend,
     )
     return Rendered(objects, packed, violations(objects.job["spec"]["template"]))

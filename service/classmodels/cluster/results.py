@@ -5,14 +5,18 @@ For many looks in a row: what is there stays there, so a model's units that are 
 
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from classmodels.cluster.attempts import Attempt
 from classmodels.job.plan import part
 from classmodels.store import Entry, RunPlan, Store
 from classmodels.store.records import ShardReport, gallery_prefix, parse, plan_key, report_key, report_prefix
 
-_LOG = re.compile(r"logs/(?P<job>[^/]+)/(?P<index>\d{1,5})\.(?P<pod>[^/]+)\.jsonl$")
+_LOG = re.compile(r"logs/(?P<job>[^/@]+)(?:@(?P<uid>[^/]+))?/(?P<index>\d{1,5})\.(?P<pod>[^/]+)\.jsonl$")
+READERS = 32
+"""Reports of shards that are read at once."""
 SKEW = timedelta(seconds=10)
 """How much the clocks of the store and of the cluster may differ."""
 
@@ -31,8 +35,8 @@ class Failure:
 class Look:
     """What one look has found. done, units: by shard; fresh: units done since the attempt began.
 
-    pods: whose logs are there, of the Job that was asked for, with their index. page: where the gallery is, None before
-    it is written. missing: the store knows nothing of the run.
+    pods: whose logs are there, of the attempt that was asked for, with their index. page: where the gallery is, None
+    before it is written. missing: the store knows nothing of the run.
     """
 
     done: list[int] = field(default_factory=list)
@@ -46,18 +50,19 @@ class Look:
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """A pod that says something, or has; of the Job `job`."""
+    """A pod that says something, or has; of the Job `job`, whose uid is empty where it was no Job."""
 
     index: int
     job: str
+    uid: str
     pod: str
 
 
-def kept_logs(store: Store, run12: str) -> Iterator[tuple[Source, str]]:
-    """Whose logs the store has, each with its key."""
-    for key in store.list(f"runs/{run12}/logs/"):
+def kept_logs(store: Store, prefix: str) -> Iterator[tuple[Source, str]]:
+    """Whose logs the store has below `prefix`, each with its key."""
+    for key in store.list(prefix):
         if match := _LOG.search(key):
-            yield Source(int(match["index"]), match["job"], match["pod"]), key
+            yield Source(int(match["index"]), match["job"], match["uid"] or "", match["pod"]), key
 
 
 class Results:
@@ -68,10 +73,11 @@ class Results:
         self._plan: RunPlan | None = None
         self._there: dict[str, dict[str, datetime]] = {}
         self._complete: set[str] = set()
-        self._reports: dict[str, tuple[Entry, ShardReport | None]] = {}
+        self._reports: dict[Entry, ShardReport | None] = {}
 
-    def look(self, since: datetime | None = None, job: str | None = None) -> Look:
-        """since: when the attempt began whose failures and speed are wanted; job: its Job. Raises StoreError."""
+    def look(self, attempt: Attempt | None = None) -> Look:
+        """attempt: whose pods, failures and speed are wanted; those of all where it is None. Raises StoreError."""
+        since = attempt.created if attempt else None
         if self._plan is None:
             self._plan = parse(RunPlan, self.store.read(plan_key(self.run12)) or b"")
         if self._plan is None:
@@ -85,8 +91,8 @@ class Results:
         if since is not None:
             look.fresh = sum(there[record] >= since for record in self._plan.records if record in there)
         look.failures = self._failures(there, since)
-        if job is not None:
-            look.pods = {one.pod: one.index for one, _ in kept_logs(self.store, self.run12) if one.job == job}
+        if attempt is not None:
+            look.pods = {one.pod: one.index for one, _ in kept_logs(self.store, attempt.logs)}
         page = gallery_prefix(self._plan.job, self.run12) + "index.html"
         if sum(look.done) + len(look.failures) >= len(self._plan.records) and next(self.store.list(page), None):
             look.page = self.store.locate(page)
@@ -113,20 +119,21 @@ class Results:
     def _failures(self, there: Mapping[str, datetime], since: datetime | None) -> list[Failure]:
         """What workers have reported since then, and nobody has done after all."""
         expected = {report_key(self.run12, shard, self.shards): shard for shard in range(self.shards)}
-        found = []
-        for entry in self.store.entries(report_prefix(self.run12)):
-            # An earlier attempt's, whose worker has not come to it again.
-            if entry.key not in expected or (since is not None and entry.modified < since - SKEW):
-                continue
-            known = self._reports.get(entry.key)
-            if known is None or (known[0].modified, known[0].size) != (entry.modified, entry.size):
-                known = self._reports[entry.key] = (entry, parse(ShardReport, self.store.read(entry.key) or b""))
-            report = known[1]
-            if report is not None:
-                shard = expected[entry.key]
-                found += [
-                    Failure(o.what, o.reason, shard, o.record is not None)
-                    for o in report.failed
-                    if o.record not in there
-                ]
+        # One that is older is an earlier attempt's, whose worker has not come to it again.
+        reports = [
+            entry
+            for entry in self.store.entries(report_prefix(self.run12))
+            if entry.key in expected and (since is None or entry.modified >= since - SKEW)
+        ]
+        new = [entry for entry in reports if entry not in self._reports]
+        with self.store.reading() as read, ThreadPoolExecutor(READERS, "reports") as threads:
+            for entry, data in zip(new, threads.map(read, [entry.key for entry in new]), strict=True):
+                self._reports[entry] = parse(ShardReport, data or b"")
+        found = [
+            Failure(one.what, one.reason, expected[entry.key], one.record is not None)
+            for entry in reports
+            if (report := self._reports[entry]) is not None
+            for one in report.failed
+            if one.record not in there
+        ]
         return sorted(found, key=lambda one: one.shard)

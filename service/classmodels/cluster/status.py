@@ -13,8 +13,8 @@ from classmodels.cluster.answers import plain
 from classmodels.cluster.attempts import COMPLETE, EXIT_CODES, Attempt, age, seconds_since
 from classmodels.cluster.client import Cluster
 from classmodels.cluster.lines import Event, last_event, number
-from classmodels.cluster.objects import CONTAINER
-from classmodels.cluster.pods import DONE, FAILED, INTERRUPTED, LABEL_JOB_NAME, PENDING, RUNNING, TAKEN, Pod, read_pod
+from classmodels.cluster.objects import CONTAINER, LABEL_JOB_UID
+from classmodels.cluster.pods import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, TAKEN, Pod, read_pod
 from classmodels.cluster.results import Failure, Look, Results
 from classmodels.cluster.waiting import why_no_pods, why_pending, why_suspended
 from classmodels.errors import ClusterError, StoreError
@@ -111,7 +111,7 @@ class Observer:
         """
         now = datetime.now(UTC)
         warnings: list[str] = []
-        pods = [read_pod(pod) for pod in self.cluster.list("Pod", {LABEL_JOB_NAME: attempt.name})]
+        pods = [read_pod(pod) for pod in self.cluster.list("Pod", {LABEL_JOB_UID: attempt.uid})]
         look = self._results(attempt, warnings, with_store)
         self._note_gone(attempt, pods, look)
         events = self._events(pods, warnings) if attempt.outcome is None else {}
@@ -161,7 +161,7 @@ class Observer:
             return None
         if with_store:
             try:
-                self._look = self.results.look(attempt.created, attempt.name)
+                self._look = self.results.look(attempt)
             except StoreError as error:
                 warnings.append(f"the store cannot be read, so what is done may be more: {error}")
         return self._look
@@ -257,10 +257,21 @@ def _stuck(pods: Sequence[Pod], now: datetime) -> list[str]:
     return [
         f"pod {pod.name} is terminating for {age(seconds_since(pod.asked_to_end, now))}"
         + (f" on {pod.node}, which may be unreachable" if pod.node else "")
-        + f"; its shard waits for it: if the node is gone, kubectl delete pod {pod.name} --force"
+        + f"; its shard waits for it{_release(pod.node)}"
         for pod in pods
         if pod.ends is not None and not pod.is_over and seconds_since(pod.ends, now) > STUCK
     ]
+
+
+def _release(node: str) -> str:
+    """How to end the wait for a pod on a node that will not come back: the pod's own deletion would not.
+
+    https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown
+    """
+    if not node:
+        return ""
+    taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    return f": once the node is off for good, kubectl delete node {node}, or kubectl taint nodes {node} {taint}"
 
 
 def _seconds_left(attempt: Attempt, shards: Sequence[Shard], look: Look | None, now: datetime) -> float | None:

@@ -1,21 +1,16 @@
 """`cancel` and `retry`: a run on a cluster is ended, or what failed of it is tried again. Results stay in any case."""
 
-import copy
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from classmodels.cluster.attempts import COMPLETE, REFUSED, Attempt, Outcome
-from classmodels.cluster.names import ANNOTATION_OUTPUT, ANNOTATION_UNITS, LABEL_ATTEMPT, LABEL_RUN, job_name
-from classmodels.cluster.objects import CONTAINER, MIN_PARALLELISM
-from classmodels.cluster.submit import owners, start
+from classmodels.cluster.client import Cluster
+from classmodels.cluster.names import LABEL_RUN
+from classmodels.cluster.objects import MANIFEST, retried
+from classmodels.cluster.submit import config_map_of, owners, start
 from classmodels.cluster.target import Target
 from classmodels.errors import ClusterError, InputError
-
-_GENERATED = ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name")
-"""Labels that the server gives to a Job's pods, and lets nobody else choose."""
-_ANNOTATIONS = (ANNOTATION_OUTPUT, ANNOTATION_UNITS, MIN_PARALLELISM)
-JOB_NAME = "CLASSMODELS_JOB_NAME"
-"""The variable by which a worker knows where its log goes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def retry(target: Target) -> tuple[Attempt, bool]:
         )
     if outcome.kind == COMPLETE and not _lacks_units(target):
         raise InputError(f"{last.name} is complete: there is nothing to try again")
-    job = again(last)
+    job = again(last, cluster)
     try:
         created = cluster.create(job)
     except ClusterError as error:
@@ -91,29 +86,15 @@ def _lacks_units(target: Target) -> bool:
     return look is not None and not look.missing and sum(look.done) < sum(look.units)
 
 
-def again(last: Attempt) -> dict[str, Any]:
-    """The Job of the next attempt: as the last one was, by another name, from the same ConfigMap."""
-    number = last.number + 1
-    meta, spec = last.job["metadata"], copy.deepcopy(dict(last.job["spec"]))
-    name = job_name(last.job_name, last.run12, number)
-    for generated in ("selector", "manualSelector"):
-        spec.pop(generated, None)
-    template = spec["template"]
-    _relabel(template.setdefault("metadata", {}), number)
-    template["metadata"].pop("creationTimestamp", None)
-    for container in template["spec"]["containers"]:
-        for variable in container.get("env") or []:
-            if container["name"] == CONTAINER and variable["name"] == JOB_NAME:
-                variable["value"] = name
-    spec["suspend"] = True
-    about: dict[str, Any] = {"name": name, "namespace": meta["namespace"]}
-    about["labels"] = dict(meta["labels"])
-    # Not what others have added, such as kubectl's copy of the whole object.
-    about["annotations"] = {k: v for k, v in (meta.get("annotations") or {}).items() if k in _ANNOTATIONS}
-    _relabel(about, number)
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": spec}
+def again(last: Attempt, cluster: Cluster) -> dict[str, Any]:
+    """The Job of the next attempt, as the first one was made: a queue's controller has written into what ran.
 
-
-def _relabel(meta: dict[str, Any], number: int) -> None:
-    kept = {key: value for key, value in (meta.get("labels") or {}).items() if key not in _GENERATED}
-    meta["labels"] = kept | {LABEL_ATTEMPT: str(number)}
+    Raises ClusterError.
+    """
+    made = config_map_of(last, cluster).get("data", {}).get(MANIFEST)
+    if made is None:
+        raise ClusterError(
+            f"{last.name} is of an earlier version of classmodels: remove the run with `classmodels cancel"
+            f" {last.run12}` and submit it again; results stay"
+        )
+    return retried(json.loads(made), last.number + 1)

@@ -133,15 +133,21 @@ def start(attempt: Attempt, cluster: Cluster) -> Attempt:
 
 def own(attempt: Attempt, cluster: Cluster) -> None:
     """Make the Job an owner of its ConfigMap, which goes when the last of its owners does."""
+    found = config_map_of(attempt, cluster)
+    if attempt.uid not in owners(found):
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": attempt.name, "uid": attempt.uid}
+        cluster.patch("ConfigMap", attempt.config_map, {"metadata": {"ownerReferences": [owner]}})
+
+
+def config_map_of(attempt: Attempt, cluster: Cluster) -> dict[str, Any]:
+    """The run's ConfigMap. Raises ClusterError."""
     found = cluster.get("ConfigMap", attempt.config_map)
     if found is None:
         raise ClusterError(
             f"the ConfigMap {attempt.config_map} is gone, from which the run's workers start: remove the run with"
             f" `classmodels cancel {attempt.run12}` and submit it again; results stay"
         )
-    if attempt.uid not in owners(found):
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": attempt.name, "uid": attempt.uid}
-        cluster.patch("ConfigMap", attempt.config_map, {"metadata": {"ownerReferences": [owner]}})
+    return found
 
 
 def owners(obj: Mapping[str, Any]) -> list[str]:

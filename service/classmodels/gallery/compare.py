@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUANTILE = 0.999
-"""Of the distances between seeds, how many a floor is to leave below it. Few pairs tell it badly, and there are five
-measures: of classes where only the seed differs, one in twenty at most is called changed."""
+"""Of the distances between seeds, how many a floor is to leave below it."""
+CHANCE = 1 / 20
+"""Few pairs tell a floor badly, and there are five measures: about so many of the classes are called changed where only
+the seed differs."""
 FEWEST = 4
 """Pairs of seeds that it takes to say anything about noise."""
-LEAST = {"own": 0.05, "panel": 0.05, "score": 0.0, "features": 1e-3, "pixels": 1 / 255}
-"""What is too small to speak of, whatever the noise: a floor is never lower. Probabilities, cosine distance, RMS."""
+LEAST = {"own": 0.05, "panel": 0.05, "score": 0.01, "features": 1e-3, "pixels": 1 / 255}
+"""What is too small to speak of, whatever the noise: a floor is never lower. Probabilities; of a score so much of the
+median logit, which has no unit; cosine distance, RMS."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,16 @@ def t_quantile(p: float, degrees: int) -> float:
     return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
 
 
-def floors_of(noise: Iterable[Distances]) -> dict[str, Floor]:
-    """The floor of each measure, from distances between seeds, pooled over classes and checkpoints."""
-    pairs = list(noise)
+def floors_of(noise: Iterable[Distances], logit: float = 1.0) -> dict[str, Floor]:
+    """The floor of each measure, from distances between seeds, pooled over classes and checkpoints.
+
+    logit: how large a logit is, for the least floor of the score.
+    """
+    pairs, least = list(noise), LEAST | {"score": LEAST["score"] * (logit or 1.0)}
     found = {}
     for measure in MEASURES:
         samples = [value for pair in pairs if (value := getattr(pair, measure)) is not None]
-        if (floor := floor_of(samples, LEAST[measure])) is not None:
+        if (floor := floor_of(samples, least[measure])) is not None:
             found[measure] = floor
     return found
 

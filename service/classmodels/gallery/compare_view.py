@@ -4,12 +4,13 @@ A pure function of what was compared, as `view.py` is of a gallery. What may hav
 compared (another version of the algorithm, other numerics, other settings) stands in `marks`.
 """
 
+import math
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 from urllib.parse import quote
 
-from classmodels.gallery.compare import MEASURES, QUANTILE, Change
+from classmodels.gallery.compare import CHANCE, MEASURES, QUANTILE, Change
 from classmodels.gallery.plain import flat, number, shown, text
 from classmodels.gallery.sides import Compared, Side
 from classmodels.gallery.units import Judged, Unit
@@ -44,6 +45,7 @@ def compare_view(compared: Compared, link: Link, older_page: str | None, newer_p
             "missing": sum(change.missing for change in found),
         },
         "quantile": QUANTILE,
+        "chance": math.ceil(len(found) * CHANCE),
         "floors": {name: {"value": number(floor.value, 4), "pairs": floor.count} for name, floor in _floors(compared)},
         "in_space": compared.in_space,
         "typical_score": number(median(scores), 4) if scores else None,
@@ -60,7 +62,8 @@ def changed_only(view: dict[str, Any]) -> dict[str, Any]:
         if entry["changed"]
     ]
     return {
-        name: view[name] for name in ("version", "kind", "counts", "floors", "in_space", "typical_score", "marks")
+        name: view[name]
+        for name in ("version", "kind", "counts", "chance", "floors", "in_space", "typical_score", "marks")
     } | {
         "changed": sorted(entry["index"] for entry in view["classes"] if entry["changed"]),
         "top": top[:20],

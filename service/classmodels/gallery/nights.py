@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from classmodels.gallery.compare_page import json_bytes, render_comparison
 from classmodels.gallery.compare_view import changed_only, compare_view, link_up
+from classmodels.gallery.neighbours import best, by_model, each_once, in_line, neighbours
 from classmodels.gallery.plain import text
 from classmodels.gallery.rows import Row, row_of
 from classmodels.gallery.sides import Side, compare_sides
@@ -33,7 +33,6 @@ from classmodels.store.nights import (
     checkpoint_digest,
     compare_prefix,
     done_key,
-    in_order,
     nights_prefix,
     timeline_prefix,
 )
@@ -131,14 +130,15 @@ class _Night:
     def source(self, source: str, pages: list[str] | None) -> Told:
         """Bring the pages of a source up to date, where `pages` is given to be told them; what the top page shows."""
         done = self.done.get(source, [])
-        alive = [one for one in done if one.run12 in self.galleries]
-        checkpoints = _each_once(done)
+        checkpoints = each_once(done)
         names = titles(checkpoints)
         timelines, compared = {}, {}
         for recipe in sorted({one.recipe for one in done}):
-            entries = _by_model([one for one in alive if one.recipe == recipe])
-            ordered = [one for one in checkpoints if one.model12 in entries]
-            pairs = self._pairs(source, recipe, ordered, entries)
+            line = in_line(done, self.galleries, recipe)
+            pairs = [
+                _Pair(older, newer, compare_prefix(self.job, source, older.model12, newer.model12, recipe))
+                for older, newer in neighbours(line)
+            ]
             found = self._found(pairs)
             if pages is not None:
                 due = [pair for pair in pairs if self._is_due(pair, found.get(pair.newer.model12))]
@@ -147,12 +147,13 @@ class _Night:
                 pages += [f"{pair.prefix}index.html" for pair in due]
                 found |= self._found(due)
                 timelines[recipe] = [
-                    self._checkpoint(_best(entries[one.model12], None), names, found.get(one.model12))
-                    for one in ordered
+                    self._checkpoint(best(entries), names, found.get(entries[0].model12)) for entries in line
                 ]
             compared[recipe] = found
-        shown = {model12: _best(some, None).run12 for model12, some in _by_model(alive).items()}
-        galleries = {model12: f"{gallery_prefix(self.job, run12)}index.html" for model12, run12 in shown.items()}
+        alive = by_model(one for one in done if one.run12 in self.galleries)
+        galleries = {
+            model12: f"{gallery_prefix(self.job, best(some).run12)}index.html" for model12, some in alive.items()
+        }
         broken = sorted(self.broken.get(source, []), key=lambda one: one.uri)
         told = Told(source, checkpoints, names, galleries, compared, broken)
         if pages is not None:
@@ -169,16 +170,6 @@ class _Night:
         top = timeline_prefix(self.job, source)
         pages = [key for key in self.present if key.startswith(top) and key.endswith(".html")]
         return [key for key in pages if key.removeprefix(top) not in written]
-
-    def _pairs(self, source: str, recipe: str, ordered: list[Done], entries: dict[str, list[Done]]) -> list[_Pair]:
-        """Each checkpoint that is still there with the one before; made alike, where that can be had."""
-        pairs = []
-        for older, newer in pairwise(ordered):
-            mine, theirs = entries[older.model12], entries[newer.model12]
-            way = max({_made(one) for one in mine} & {_made(one) for one in theirs}, default=None)
-            prefix = compare_prefix(self.job, source, older.model12, newer.model12, recipe)
-            pairs.append(_Pair(_best(mine, way), _best(theirs, way), prefix))
-        return pairs
 
     def _is_due(self, pair: _Pair, said: Compare | None) -> bool:
         """Whether a comparison is not there, or older than what it is of."""
@@ -282,15 +273,6 @@ class _Night:
         return row
 
 
-def _each_once(done: list[Done]) -> list[Done]:
-    """One entry for each checkpoint, oldest first; of the same weights in two places the older."""
-    return in_order({one.model12: one for one in reversed(in_order(done))}.values())
-
-
-def _by_model(done: list[Done]) -> dict[str, list[Done]]:
-    return {model12: [one for one in done if one.model12 == model12] for model12 in {one.model12 for one in done}}
-
-
 def titles(checkpoints: Iterable[Done]) -> dict[str, str]:
     """What people call each checkpoint, by its model12: by step, epoch, time or file; where that does not tell them
     apart, with the day or else the beginning of model12."""
@@ -314,16 +296,6 @@ def _title(done: Done) -> str:
 
 def _key(done: Done) -> str:
     return done_key(done.job, checkpoint_digest(done.source_id), done.wanted12, done.algorithm)
-
-
-def _made(done: Done) -> tuple[int, str]:
-    return done.algorithm, done.wanted12
-
-
-def _best(entries: list[Done], way: tuple[int, str] | None) -> Done:
-    """The entry made in this `way`, or by the newest algorithm."""
-    alike = [one for one in entries if _made(one) == way] or entries
-    return max(alike, key=lambda one: (_made(one), one.uri))
 
 
 def _own_judge(done: Done) -> JudgeEntry:

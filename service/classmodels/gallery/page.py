@@ -17,6 +17,7 @@ from classmodels.gallery.thumbs import write_thumbs
 from classmodels.gallery.units import read_units
 from classmodels.gallery.view import view_of
 from classmodels.store import RunPlan, Store
+from classmodels.store.believed import read_believed
 from classmodels.store.records import gallery_prefix, latest_key
 
 PAIRS = 24
@@ -46,7 +47,7 @@ def write_gallery(
         prefix + "index.html": render_page(view).encode(),
     }
     for key, data in objects.items():
-        if store.read(key) != data:
+        if read_believed(store.read, key) != data:
             store.write(key, data)
     if latest:
         point_latest(store, plan.job, plan.run12)
@@ -56,7 +57,7 @@ def write_gallery(
 def point_latest(store: Store, job: str, run12: str) -> None:
     """Make `latest.json` of `job` point to the gallery of a run."""
     pointer = _json_bytes({"page": f"{run12}/index.html", "run12": run12})
-    if store.read(latest_key(job)) != pointer:
+    if read_believed(store.read, latest_key(job)) != pointer:
         store.write(latest_key(job), pointer)
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from classmodels.gallery.plain import text
 from classmodels.gallery.units import Unit
 from classmodels.store import Store
+from classmodels.store.believed import read_believed
 
 WIDTH = 3600
 """Widest sheet in pixels."""
@@ -186,7 +187,7 @@ class _Canvas:
         if unit is None or unit.record is None:
             return None
         entry = unit.record.image
-        data = self.store.read(unit.folder + entry.name)
+        data = read_believed(self.store.read, unit.folder + entry.name)
         if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
             return None
         try:

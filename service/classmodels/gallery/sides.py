@@ -5,10 +5,12 @@ them. Pictures are read one pair at a time: a thousand of them need no more memo
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +71,9 @@ def compare_sides(older: Side, newer: Side, noise: Iterable[tuple[Side, Side]] =
     one, other = older.units(), newer.units()
     other = other if _same_classes(one, other) else _by_label(one, other)
     pairs = _pairs(older, newer, one, other, older.model12)
-    floors = floors_of(apart for pair in noise for apart in _noise(*pair, older.model12))
+    logits = [abs(unit.record.outcome.logit) for unit in (*one.values(), *other.values()) if unit.record is not None]
+    typical = median([logit for logit in logits if math.isfinite(logit)] or [1.0])
+    floors = floors_of((apart for pair in noise for apart in _noise(*pair, older.model12)), typical)
     return Compared(
         older,
         newer,

@@ -4,6 +4,7 @@ Pure functions of checkpoints in order and their rows. A strip draws at most `ax
 on its curve, and the page's script shows any of them large. `timeline_page.py` renders, `nights.py` reads and writes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +112,7 @@ def _strip(
         "curve": "M" + "L".join(f"{x:g} {height:g}" for x, height, _ in known) if known else "",
         "dots": "".join(f"M{x:g} {h:g}h0" for x, h, place in known if index not in checkpoints[place].changed),
         "marks": "".join(f"M{x:g} {h:g}h0" for x, h, place in known if index in checkpoints[place].changed),
-        "levels": [{"label": f"{value:.3g}", "y": y(value)} for value in (y.high, y.low)] if known else [],
+        "levels": [{"label": y.label(value), "y": y(value)} for value in (y.high, y.low)] if known else [],
     }
 
 
@@ -148,6 +149,11 @@ class _Scale:
         if self.low == self.high:
             room = max(1.0, abs(self.low) / 100)
             self.low, self.high = self.low - room, self.high + room
+
+    def label(self, score: float) -> str:
+        """`score` as exactly as it matters on this scale."""
+        digits = max(0, 1 - math.floor(math.log10(self.high - self.low)))
+        return f"{round(score, digits) + 0.0:.{digits}f}"
 
     def __call__(self, score: float | None) -> float:
         share = ((score or 0.0) - self.low) / (self.high - self.low)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
+from classmodels.gallery.compare import CHANCE
 from classmodels.gallery.html import render
 from classmodels.gallery.plain import text
 from classmodels.gallery.timeline import CLASSES, SIZES, Checkpoint, classes_of, page_views
@@ -14,6 +16,10 @@ from classmodels.store.records import Stored
 
 MOVERS = 6
 """Most-changed classes of each source on the page of all."""
+EARLIER = 7
+"""Earlier comparisons of each source there."""
+FACES = 60
+"""So many classes are shown on a source's page by their newest images; more by their names alone."""
 
 
 class _Picture(Stored):
@@ -46,6 +52,7 @@ class _Changes(Stored):
     """`changes.json` as far as other pages show it."""
 
     counts: _Counts
+    chance: int | None = None
     in_space: int
     changed: frozenset[int]
     marks: tuple[str, ...]
@@ -127,6 +134,8 @@ def source_pages(job: str, told: Told, timelines: Mapping[str, Sequence[Checkpoi
         classes=max((recipe["classes"] for recipe in recipes), key=len, default=[]),
         checkpoints=[_line(told, one, "../../../../") for one in reversed(told.checkpoints)],
         broken=[_broken(one) for one in told.broken],
+        faces=FACES,
+        one_in=round(1 / CHANCE),
     )
     return pages
 
@@ -143,10 +152,21 @@ def top_page(job: str, told: Sequence[Told]) -> bytes:
 
 
 def _links(recipe: str, checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
-    return [
-        {"index": index, "label": label, "href": f"{recipe}/{place // CLASSES + 1:04d}.html#c{index}"}
-        for place, (index, label) in enumerate(classes_of(checkpoints))
-    ]
+    newest = {point.class_index: (one, point) for one in checkpoints for point in one.row.points}
+    found = []
+    for place, (index, label) in enumerate(classes_of(checkpoints)):
+        one, point = newest[index]
+        found.append(
+            {
+                "index": index,
+                "label": label,
+                "href": f"{recipe}/{place // CLASSES + 1:04d}.html#c{index}",
+                "image": "../../../../" + quote(one.folder + point.file, safe="/@"),
+                "width": point.width,
+                "height": point.height,
+            }
+        )
+    return found
 
 
 def _line(told: Told, done: Done, up: str) -> dict[str, Any]:
@@ -183,7 +203,7 @@ def _broken(broken: Broken) -> dict[str, str]:
 def _source(told: Told) -> dict[str, Any]:
     broken = [_broken(one) for one in told.broken]
     if not told.checkpoints:
-        return {"name": told.source, "checkpoints": 0, "broken": broken, "compared": [], "newest": None}
+        return {"name": told.source, "checkpoints": 0, "broken": broken, "compared": [], "earlier": [], "newest": None}
     newest = told.checkpoints[-1]
     up = "../../"
     compared = [
@@ -193,13 +213,27 @@ def _source(told: Told) -> dict[str, Any]:
             "href": up + one.page,
             "changed": one.count,
             "classes": one.said.counts.classes,
+            "chance": one.said.chance,
             "top": [_mover(entry, up) for entry in one.said.top[:MOVERS]],
         }
         for recipe, by_checkpoint in told.compared.items()
         if (one := by_checkpoint.get(newest.model12)) is not None
     ]
+    earlier = [
+        {
+            "older": told.names[one.older12],
+            "newer": told.names[done.model12],
+            "href": up + one.page,
+            "changed": one.count,
+            "classes": one.said.counts.classes,
+        }
+        for done in reversed(told.checkpoints[:-1])
+        for by_checkpoint in told.compared.values()
+        if (one := by_checkpoint.get(done.model12)) is not None
+    ]
     return {
         "name": told.source,
+        "earlier": earlier[:EARLIER],
         "checkpoints": len(told.checkpoints),
         "newest": _line(told, newest, up),
         "timeline": f"timeline/{told.source}/index.html",

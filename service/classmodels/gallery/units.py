@@ -7,10 +7,12 @@ is next.
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from classmodels.errors import InputError
+from classmodels.errors import DamagedError, InputError
 from classmodels.store import Record, RunPlan, Store, Verdict
+from classmodels.store.base import Read
 from classmodels.store.believed import OBJECT_BYTES, record_of, unit_key
 from classmodels.store.records import JudgeEntry, parse, verdict_key
 
@@ -97,7 +99,15 @@ def relation(judge: JudgeEntry, model12: str, family: str) -> Relation:
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[bytes | None]:
     with store.reading() as read, ThreadPoolExecutor(_READERS, "gallery-read") as readers:
-        return list(readers.map(read, keys))
+        return list(readers.map(partial(_read, read), keys))
+
+
+def _read(read: Read, key: str) -> bytes | None:
+    """As `read`; nothing at all for what is there, but not with the bytes that were written."""
+    try:
+        return read(key)
+    except DamagedError:
+        return b""
 
 
 def _record(key: str, data: bytes | None) -> tuple[Record | None, State]:

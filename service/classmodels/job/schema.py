@@ -48,10 +48,19 @@ class Limits(Strict):
 
 
 class Gpu(Strict):
-    """The extended resource that a worker asks for, and how many."""
+    """The extended resource that a worker asks for, and how many: one, or none to compute on the CPU."""
 
     resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
-    count: Annotated[int, Field(ge=0, le=64)] = 1
+    count: Annotated[int, Field(ge=0, le=1)] = 1
+
+    @field_validator("count", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > 1:
+            raise ValueError(
+                f"found {value}, expected 0 or 1: a worker computes on one GPU; more parallelism uses more"
+            )
+        return value
 
 
 class Resources(Strict):

@@ -6,7 +6,7 @@ sidecars, and these only when the order of the checkpoints matters (`dated`).
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from classmodels.errors import InputError
+from classmodels.job.identity import digest12
 from classmodels.models.remote.bucket import S3Object
-from classmodels.models.remote.uri import parse
-from classmodels.nights.names import Names, Told, choose_source, shard_of, with_sidecar
+from classmodels.models.remote.uri import is_remote, parse
+from classmodels.nights.names import Names, Told, check_sidecar, choose_source, shard_of, with_sidecar
 from classmodels.s3 import S3Settings
 from classmodels.store import Entry, Store, open_store
 from classmodels.store.nights import checkpoint_digest
@@ -42,7 +43,7 @@ class Candidate:
     uri: str
     source_id: str
     told: Told
-    sidecar: str | None
+    sidecar: Entry | None
 
     @property
     def checkpoint12(self) -> str:
@@ -128,9 +129,20 @@ def discover(place: Store, names: Names, whole: Whole, now: datetime) -> Discove
         elif any(part.modified > now - whole.settled for part in parts):
             found.passed.append(Passed(uri, "it was written to a moment ago", later=True))
             continue
-        sidecar = key + ".json" if key + ".json" in entries else None
-        found.candidates.append(Candidate(entry, uri, source_id(uri, parts), told, sidecar))
+        try:
+            if is_remote(uri):
+                parse(uri)
+        except InputError as error:
+            found.passed.append(Passed(uri, str(error)))
+            continue
+        found.candidates.append(Candidate(entry, uri, source_id(uri, parts), told, entries.get(key + ".json")))
     return found
+
+
+def sidecars12(candidates: Iterable[Candidate]) -> str:
+    """A digest of all sidecars as the listing has them: another one where one was written, changed or taken away."""
+    said = [(one.uri, one.sidecar.tag, one.sidecar.size) for one in candidates if one.sidecar is not None]
+    return digest12(sorted(said))
 
 
 def dated(discovery: Discovery, sources: Sequence[str]) -> list[Found]:
@@ -140,8 +152,10 @@ def dated(discovery: Discovery, sources: Sequence[str]) -> list[Found]:
     def say(candidate: Candidate) -> Found | Passed:
         told = candidate.told
         try:
-            if candidate.sidecar is not None and (data := read(candidate.sidecar)) is not None:
-                told = with_sidecar(told, data)
+            if candidate.sidecar is not None:
+                check_sidecar(candidate.sidecar.size)
+                if (data := read(candidate.sidecar.key)) is not None:
+                    told = with_sidecar(told, data)
             source = choose_source(told, known)
         except InputError as error:
             return Passed(candidate.uri, str(error))

@@ -111,10 +111,15 @@ def shard_of(path: str) -> str | None:
     return match[1] if match else None
 
 
+def check_sidecar(size: int) -> None:
+    """Raises InputError where `size` bytes are more than a sidecar has."""
+    if size > SIDECAR_BYTES:
+        raise InputError(f"its sidecar has {size} bytes, expected at most {SIDECAR_BYTES}")
+
+
 def with_sidecar(told: Told, data: bytes) -> Told:
     """`told` with all that the sidecar `data` says over it. Raises InputError where it is none."""
-    if len(data) > SIDECAR_BYTES:
-        raise InputError(f"its sidecar has {len(data)} bytes, expected at most {SIDECAR_BYTES}")
+    check_sidecar(len(data))
     try:
         said = Sidecar.model_validate_json(data)
     except ValidationError as error:

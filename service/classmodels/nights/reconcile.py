@@ -20,8 +20,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which checkpoints a night looks at. since: none older; keep_last: so many of each model; max_new: so many are
-    done in one night; refresh: also those that are done already."""
+    """Which checkpoints a night looks at. since: none older; keep_last: so many of each model; max_new: with so many a
+    night begins; refresh: also those that are done already, and those that are broken."""
 
     since: datetime | None = None
     keep_last: int | None = None
@@ -31,10 +31,28 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Work:
-    """A checkpoint to be done. why: it is new; it bridges two versions of the algorithm; it is looked at again."""
+    """A checkpoint to be done. why: it is new; it bridges two versions of the algorithm; it is looked at again.
+
+    begun: an earlier night has begun with it, or given it to a cluster.
+    """
 
     found: Found
     why: Why
+    begun: bool = False
+
+
+@dataclass
+class Budget:
+    """How many checkpoints a night may still begin with; None for all. What is begun already is only carried on."""
+
+    left: int | None
+
+    def allows(self, work: Work) -> bool:
+        return work.begun or self.left is None or self.left > 0
+
+    def spend(self, work: Work) -> None:
+        if self.left is not None and not work.begun:
+            self.left -= 1
 
 
 def is_open(candidate: Candidate, listing: Listing, wanted12: Iterable[str]) -> bool:
@@ -62,7 +80,7 @@ def reconcile(
     bounds: Bounds,
     is_deleted: Callable[[Found], bool] = lambda one: False,
 ) -> list[Work]:
-    """What is to be done, the newest of each model first.
+    """What is to be done, the newest of each model first; all of it, as `Budget` counts what comes of each.
 
     A new version of the algorithm is for new checkpoints, and for one old one of each model, so that the two can be
     compared; for the others only where `bounds` say refresh. is_deleted: whether a checkpoint that was done under
@@ -74,7 +92,7 @@ def reconcile(
     ranked: list[tuple[int, str, Work]] = []
     for source, mine in by_source.items():
         newest = [one for one in reversed(in_order(mine)) if _since(one, bounds)][: bounds.keep_last]
-        newest = [one for one in newest if one.checkpoint12 not in listing.broken]
+        newest = [one for one in newest if bounds.refresh or one.checkpoint12 not in listing.broken]
         fit = [one for one in newest if not is_open(one.candidate, listing, wanted12)]
         bridged = any(
             _is_current(one.candidate, listing, wanted12, algorithm)
@@ -87,15 +105,16 @@ def reconcile(
         bridge = old[0] if old and not bridged else None
         for rank, one in enumerate(newest):
             why: Why | None = None
+            begun = one.checkpoint12 in listing.sources
             if one not in fit:
-                why = "new"
+                why = "again" if bounds.refresh and begun else "new"
             elif bounds.refresh and not is_deleted(one):
                 why = "again"
             elif one is bridge:
                 why = "bridge"
             if why is not None:
-                ranked.append((rank, source, Work(one, why)))
-    return [work for _, _, work in sorted(ranked, key=lambda entry: entry[:2])][: bounds.max_new]
+                ranked.append((rank, source, Work(one, why, begun)))
+    return [work for _, _, work in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def age(option: str, text: str) -> timedelta:

@@ -1,7 +1,7 @@
 """What a night tells: a summary for programs, the same for people in Markdown, and a message to whoever wants one.
 
-A night in which nothing happened leaves no summary. Names and reasons come from files that others wrote: in Markdown
-they stand as code, and nothing in them is obeyed.
+A night that has nothing to tell that was not told before leaves no summary. Names and reasons come from files that
+others wrote: in Markdown they stand as code, and nothing in them is obeyed.
 """
 
 import json
@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from classmodels.errors import InputError
 from classmodels.job.identity import digest12
-from classmodels.nights.checkpoint import Outcome
 from classmodels.nights.night import Night
+from classmodels.nights.outcome import Outcome
+from classmodels.run.upload import Failure
 from classmodels.store import Store
 from classmodels.store.nights import summaries_prefix
 from classmodels.store.records import canonical
@@ -28,6 +29,10 @@ TIMEOUT = 10.0
 """Seconds that whoever is told has to answer."""
 SHOWN = 20
 """Lines of each list in the summary for people."""
+LISTED = 100
+"""Entries of each list of troubles in the summary for programs."""
+KEPT = 400
+"""Summaries that stay; older ones are deleted."""
 
 
 def summary_of(job: str, night: Night) -> dict[str, Any]:
@@ -39,25 +44,24 @@ def summary_of(job: str, night: Night) -> dict[str, Any]:
         "seconds": round(night.seconds, 1),
         "exit_code": night.exit_code,
         "checkpoints": [_outcome(one) for one in night.outcomes],
-        "passed": [{"uri": one.uri, "reason": one.reason, "later": one.later} for one in night.passed],
-        "failed": [{"what": one.what, "reason": one.reason} for one in night.failures],
+        "passed": [{"uri": one.uri, "reason": one.reason} for one in night.passed if not one.later][:LISTED],
+        "waiting": sum(one.later for one in night.passed),
+        "failed": _failures(night.failures),
         "changes": night.changes,
         "pages": night.pages,
     }
 
 
-def happened(night: Night) -> bool:
-    """Whether there is anything to tell in the morning: not where all there is has been waiting or told before."""
-    return any(one.end in ("done", "broken", "incomplete", "submitted") for one in night.outcomes)
-
-
 def write_summary(store: Store, job: str, night: Night, summary: dict[str, Any]) -> list[str]:
-    """Keep the summary under a name that sorts by the newest checkpoint in it. Returns the keys."""
-    newest = max(one.found.time or one.found.modified for one in night.outcomes)
+    """Keep the summary under a name that sorts by the newest checkpoint in it; forget the oldest. Returns the keys."""
+    newest = max((one.found.time or one.found.modified for one in night.outcomes), default=night.began)
     told = {key: value for key, value in summary.items() if key not in ("began", "seconds")}
     stem = f"{summaries_prefix(job)}{newest:%Y%m%dT%H%M%SZ}-{digest12(told)}"
     store.write(f"{stem}.json", canonical(summary))
     store.write(f"{stem}.md", markdown(summary).encode())
+    kept = sorted(store.entries(summaries_prefix(job)), key=lambda entry: (entry.modified, entry.key))
+    for entry in kept[: -2 * KEPT]:
+        store.delete(entry.key)
     return [f"{stem}.json", f"{stem}.md"]
 
 
@@ -72,25 +76,26 @@ def markdown(summary: dict[str, Any]) -> str:
     lines += [f"Checkpoints: {counts}; {made} class models made in {summary['seconds']:.0f} s.", ""]
     if summary["changes"]:
         lines += ["## What changed most", ""]
-        for one in summary["changes"]:
-            named = ", ".join(f"{_code(most['label'])} ({_code(', '.join(most['said']))})" for most in one["most"])
-            lines += [f"- [{_pair(one)}](../../../{one['page']}): {len(one['classes'])} classes, most of all {named}"]
+        for one in summary["changes"][:SHOWN]:
+            counted = f"{one['changed']} of {one['of']} classes (by chance alone about {one['chance']})"
+            lines += [f"- [{_pair(one)}](../../../{one['page']}): {counted}"]
+            lines += [f"  - {_code(most['label'])}: {', '.join(map(_words, most['said']))}" for most in one["most"]]
         lines += [""]
     if ends.get("done"):
         lines += ["## New galleries", ""]
         lines += _list([f"[{_place(one)}](../../../{one['page']}){_failed(one)}" for one in ends["done"]])
     trouble = [
         f"{_code(one['uri'])}: {one['end']}: {_code(one['reason'])}"
-        for end in ("broken", "incomplete")
+        for end in ("broken", "blocked", "incomplete", "unreachable")
         for one in ends.get(end, ())
     ]
     trouble += [f"{_code(one['what'])}: {_code(one['reason'])}" for one in summary["failed"]]
-    trouble += [f"{_code(one['uri'])}: {_code(one['reason'])}" for one in summary["passed"] if not one["later"]]
+    trouble += [f"{_code(one['uri'])}: {_code(one['reason'])}" for one in summary["passed"]]
     if trouble:
         lines += ["## To look at", "", *_list(trouble)]
     if ends.get("submitted"):
         lines += ["## Submitted", "", *_list([f"{_place(one)}: {_code(one['run'])}" for one in ends["submitted"]])]
-    pages = [key for key in summary["pages"] if key.endswith("/index.html")]
+    pages = [key for key in summary["pages"] if key.endswith("/index.html") and "/compare/" not in key]
     if pages:
         lines += ["## Pages", "", *_list([f"[{key}](../../../{key})" for key in pages])]
     return "\n".join(lines).rstrip() + "\n"
@@ -147,10 +152,15 @@ def _outcome(one: Outcome) -> dict[str, Any]:
         "reason": one.reason,
         "units": one.units,
         "made": one.made,
-        "failed": [{"what": failure.what, "reason": failure.reason} for failure in one.failed],
+        "failures": len(one.failed),
+        "failed": _failures(one.failed),
         "run": one.run,
         "page": one.page,
     }
+
+
+def _failures(failures: Sequence[Failure]) -> list[dict[str, str]]:
+    return [{"what": one.what, "reason": one.reason} for one in failures[:LISTED]]
 
 
 def _place(one: dict[str, Any]) -> str:
@@ -159,17 +169,17 @@ def _place(one: dict[str, Any]) -> str:
 
 
 def _failed(one: dict[str, Any]) -> str:
-    return f": {len(one['failed'])} of {one['units']} failed" if one["failed"] else ""
+    return f": {one['failures']} of {one['units']} failed" if one["failures"] else ""
 
 
 def _pair(one: dict[str, Any]) -> str:
     """Which two checkpoints were compared."""
-    sides = (one["older"], one["newer"])
-    said = [
-        next((f"{name} {side[name]}" for name in ("step", "epoch") if side[name] is not None), side["model12"])
-        for side in sides
-    ]
-    return f"{one['source']}, {said[0]} to {said[1]}"
+    return f"{one['source']}: {_words(one['older']['name'])} to {_words(one['newer']['name'])}"
+
+
+def _words(text: str) -> str:
+    """Plain words as they are, anything else as code."""
+    return text if re.fullmatch(r"(?:[A-Za-z0-9 ,+-]|(?<=[0-9])\.(?=[0-9]))*", text) else _code(text)
 
 
 def _list(items: Sequence[str]) -> list[str]:

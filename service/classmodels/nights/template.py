@@ -53,8 +53,8 @@ class Template:
             found[one.name] = digest12({"recipe": identity, "classes": classes})
         return found
 
-    def job_for(self, source: str, checkpoint: str) -> Document:
-        """The job of one checkpoint of `source`."""
+    def job_for(self, source: str, checkpoint: str | None) -> Document:
+        """The job of one checkpoint of `source`; with None, of the weights that the source makes itself."""
         index = self.sources[source]
         kept = [index, *(i for i, model in enumerate(self.job.models) if model.role == "judge")]
         data = copy.deepcopy(self.document.data)
@@ -63,14 +63,15 @@ class Template:
         data["panel"] = self._panel(self.job.models[index], [self.job.models[i] for i in kept[1:]])
         return _placed(self.document, data, kept)
 
-    def noise_for(self, source: str, checkpoint: str, classes: Sequence[int]) -> Document:
-        """The job that tells how far apart the class models of two seeds are, on some of the `classes` that ascend."""
+    def noise_for(self, source: str, checkpoint: str | None, classes: Sequence[int]) -> Document:
+        """The job that tells how far apart the class models of two seeds are, on some of the `classes` that ascend.
+
+        They are judged as those of the checkpoint are: each judge has a noise of its own.
+        """
         document = self.job_for(source, checkpoint)
         data, count = document.data, min(NOISE_CLASSES, len(classes))
         data["name"], data["seed"] = noise_job(self.name), (self.job.seed + 1) % 2**63
         data["classes"] = [classes[len(classes) * i // count] for i in range(count)]
-        data["models"] = data["models"][:1]
-        data["panel"] = self._panel(self.job.models[self.sources[source]], [])
         data["animation"] = {"format": "none"}
         return document
 

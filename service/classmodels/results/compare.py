@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from classmodels.errors import DamagedError, InputError
+from classmodels.errors import InputError
 from classmodels.gallery.compare_page import json_bytes, render_comparison
 from classmodels.gallery.compare_view import Link, changed_only, compare_view
 from classmodels.gallery.sides import Compared, Side, compare_sides
@@ -21,7 +21,7 @@ from classmodels.results.place import Place
 from classmodels.results.progress import Meter
 from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry, Record, RunPlan, Store
-from classmodels.store.believed import record_of, unit_key
+from classmodels.store.believed import read_believed, record_of, unit_key
 from classmodels.store.records import JudgeEntry, parse, verdict_prefix
 
 THREADS = 16
@@ -54,7 +54,8 @@ def compare(a: Place, b: Place, output: Store, meter: Meter) -> list[Found]:
 def lines(found: Found, most: int = 10) -> list[str]:
     """What a comparison found, for people."""
     counts = found["counts"]
-    changed = "what is noise is not known" if counts["unknown"] else f"{counts['changed']} changed"
+    changed = f"{counts['changed']} changed (by chance alone about {found['chance']})"
+    changed = "what is noise is not known" if counts["unknown"] else changed
     said = [f"{found['older']['name']} -> {found['newer']['name']}: {counts['classes']} classes, {changed}"]
     said += [f"  {entry['index']} {entry['label']}: {', '.join(entry['said'])}" for entry in found["top"][:most]]
     if len(found["changed"]) > most:
@@ -84,7 +85,7 @@ def _judges_of(store: Store, keys: set[str]) -> tuple[JudgeEntry, ...]:
     judges: dict[str, JudgeEntry] = {}
     for key in store.list("runs/"):
         if key.endswith("/plan.json"):
-            plan = parse(RunPlan, store.read(key) or b"")
+            plan = parse(RunPlan, read_believed(store.read, key) or b"")
             if plan is not None and keys.intersection(plan.records):
                 judges |= {judge.judge12: judge for judge in plan.judges}
     return tuple(judges.values())
@@ -173,7 +174,7 @@ def _other_seeds(side: Side, other: Side) -> list[tuple[Side, Side]]:
 
 
 def _record(store: Store, key: str) -> Record | None:
-    return record_of(key, store.read(key) or b"")
+    return record_of(key, read_believed(store.read, key) or b"")
 
 
 def _but_seed(record: Record) -> dict[str, Any]:
@@ -198,10 +199,7 @@ def _copy(compared: Compared, output: Store, folder: str, meter: Meter) -> Link:
 
     def copy(one: tuple[Side, Unit, FileEntry]) -> str | None:
         side, unit, file = one
-        try:
-            data = side.store.read(unit.folder + file.name)
-        except DamagedError:
-            return None
+        data = read_believed(side.store.read, unit.folder + file.name)
         if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
             return None
         place = "older" if side is compared.older else "newer"

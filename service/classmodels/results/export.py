@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from classmodels.errors import DamagedError, StoreError
+from classmodels.errors import StoreError
 from classmodels.gallery.page import render_page
 from classmodels.gallery.shares import measure
 from classmodels.gallery.units import Unit, read_units
@@ -23,6 +23,7 @@ from classmodels.results.place import Place
 from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry
 from classmodels.store.base import Read
+from classmodels.store.believed import read_believed
 
 LIMIT = 4_700_000
 """Bytes of pictures and films in a page of less than 5 MB, which mail and chat still take."""
@@ -124,10 +125,7 @@ def _inlined(unit: Unit, read: Read, size: Size) -> tuple[str, str]:
 
 def _right(unit: Unit, file: FileEntry, read: Read) -> bytes | None:
     """The bytes of a unit's file, if they are those that its record names."""
-    try:
-        data = read(unit.folder + file.name)
-    except DamagedError:
-        return None
+    data = read_believed(read, unit.folder + file.name)
     return data if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
 
 

@@ -1,7 +1,8 @@
 """What of a place is here already, and bringing the rest: the part of `pull` that deals with one unit at a time.
 
 What is here is compared by its bytes; what is there is known by listings and records, and is only read when it is to be
-brought, or where a listing has no digest.
+brought, or where a listing has no digest that ours equals: an ETag is the MD5 of what is there in most stores, and in
+others (those that encrypt with a key of one's own) something else, which says nothing.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from classmodels.results.names import by_content, files_of, for_people, plain_na
 from classmodels.results.survey import Survey
 from classmodels.store import Entry, FileEntry, Record
 from classmodels.store.base import Read
-from classmodels.store.believed import OBJECT_BYTES, record_of
+from classmodels.store.believed import OBJECT_BYTES, read_believed, record_of
 from classmodels.store.folder import FolderStore
 
 _NAMED_BY_CONTENT = re.compile(r"(.*)\.([0-9a-f]{12})\.([a-z]+)")
@@ -74,7 +75,7 @@ class Fetcher:
         mine = self._mine(entry.key)
         if mine is None or len(mine) != entry.size:
             return False
-        return _md5(mine) == entry.md5 if entry.md5 else mine == self._read(entry.key)
+        return _md5(mine) == entry.md5 or mine == read_believed(self._read, entry.key)
 
     def bring(self, key: str) -> Brought:
         """Bring a unit's files that are not here, and then its record."""
@@ -141,10 +142,9 @@ class Fetcher:
 
     def _is_current(self, key: str, mine: bytes, record: Record) -> bool:
         """Whether the record here is that of the unit there: told by the listing, or else by reading that."""
-        md5 = self._found.records[key].md5
-        if md5 is not None:
-            return md5 in (_md5(by_content(mine, record)), _md5(mine))
-        theirs = self._read(key)
+        if self._found.records[key].md5 in (_md5(by_content(mine, record)), _md5(mine)):
+            return True
+        theirs = read_believed(self._read, key)
         there = record_of(key, theirs) if theirs is not None else None
         return theirs is not None and there is not None and for_people(theirs, there) == mine
 

@@ -65,7 +65,7 @@ def holdings(place: Place) -> Holdings:
                 models=tuple(dict.fromkeys(f"{unit.model}@{unit.model12}" for unit in units)),
                 recipes=tuple(dict.fromkeys(f"{unit.recipe}@{unit.recipe12}" for unit in units)),
                 latest=one.latest,
-                page=place.store.locate(one.page) if one.page in one.objects else None,
+                page=place.store.locate(one.page) if one.finished else None,
             )
         )
     count: dict[str, int] = {}

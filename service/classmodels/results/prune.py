@@ -4,10 +4,14 @@ A kill at any moment leaves nothing broken, and pruning again completes what it 
 and says what is to go; pointer, plan and page go next, so that nothing leads to what is deleted after them: records,
 and only then the files that they name. A gallery is there as long as its plan is: once that is gone the deletion is to
 be completed, unless somebody runs the job again, which writes the plan again.
+
+Runs go on meanwhile. One that has no page yet is not counted and stays; so do the units of runs that began after the
+choice. Only a run that begins in the very moment of the deletion may miss units that it has just found done: it is
+named, and running it again makes them.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,13 +23,25 @@ from classmodels.gallery.page import point_latest
 from classmodels.results.nights import Made, made_at_night, stale_pages
 from classmodels.results.place import Place
 from classmodels.results.progress import megabytes
-from classmodels.results.survey import Gallery, Survey, survey
+from classmodels.results.survey import Gallery, Survey, record_of_file, record_of_verdict, survey
+from classmodels.run.state import STATES, state_prefix
 from classmodels.store import Entry, Store
-from classmodels.store.believed import unit_key
+from classmodels.store.believed import read_believed, unit_key
 from classmodels.store.nights import nights_prefix
-from classmodels.store.records import Tombstone, dump, gallery_prefix, latest_key, parse, plan_key, tombstone_key
+from classmodels.store.records import (
+    RunPlan,
+    Tombstone,
+    dump,
+    gallery_prefix,
+    latest_key,
+    parse,
+    plan_key,
+    tombstone_key,
+)
 
 THREADS = 16
+UNDER_WAY = timedelta(days=1)
+"""A run without a page that wrote something so lately goes on, or will be gone on with: it is never pruned."""
 _AGE = re.compile(r"([0-9]{1,6})([hdw])")
 _UNIT = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -68,14 +84,15 @@ class Doomed:
 def choose(place: Place, older_than: str | None, keep_last: int | None, now: datetime | None = None) -> Doomed:
     """What a pruning of `place` deletes. Nothing is changed. Raises InputError where an argument is wrong.
 
-    A gallery goes if it was begun longer ago than `older_than` (any age, if that is None) and is not among the
-    `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the last. Of
-    galleries that nights made, the last ones of each model in the order of its training are kept, and all of tagged
-    checkpoints.
+    A gallery goes if nothing of it was written since `older_than` ago (any age, if that is None) and it is not among
+    the `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the last.
+    Of galleries that nights made, the last ones of each model in the order of its training are kept, and all of tagged
+    checkpoints. A run that has no page goes once it has written nothing for UNDER_WAY as well, and never counts.
     """
     if older_than is None and keep_last is None:
         raise InputError("expected --older-than AGE, --keep-last N, or both: what may go")
-    before = (now or datetime.now(UTC)) - _age(older_than) if older_than is not None else None
+    now = now or datetime.now(UTC)
+    before = now - _age(older_than) if older_than is not None else now
     found = survey(Place(place.store))
     if found.strange:
         key, wrong = next(iter(found.strange.items()))
@@ -85,10 +102,11 @@ def choose(place: Place, older_than: str | None, keep_last: int | None, now: dat
         )
     doomed = Doomed(place.store)
     nights = made_at_night(place.store, sorted({one.plan.job for one in found.galleries}))
+    written = _last_written(found)
     for mine in _lines_of(found.galleries, nights):
         keep = 1 if keep_last is None else keep_last
         for position, one in enumerate(mine):
-            old = before is None or one.begun < before
+            old = written[one.plan.run12] < (before if one.finished else min(before, now - UNDER_WAY))
             meant = one.prefix.startswith(place.inside) or plan_key(one.plan.run12).startswith(place.inside)
             made = nights.get((one.plan.job, one.plan.run12))
             goes = meant and old and position < len(mine) - keep and not (made and made.tagged)
@@ -104,8 +122,11 @@ def choose(place: Place, older_than: str | None, keep_last: int | None, now: dat
     return doomed
 
 
-def carry_out(doomed: Doomed) -> None:
-    """Delete what is doomed. Raises StoreError; pruning again then completes it."""
+def carry_out(doomed: Doomed) -> list[str]:
+    """Delete what is doomed, and return the jobs that began meanwhile and now lack units, which are to be run again.
+
+    Raises StoreError; pruning again then completes it.
+    """
     store = doomed.store
     tombstones = [_tombstone(one, doomed) for one in doomed.galleries]
     for stone in tombstones:
@@ -113,17 +134,24 @@ def carry_out(doomed: Doomed) -> None:
     for job in sorted({one.plan.job for one in doomed.galleries}):
         _repoint(store, job, doomed)
     plans = [plan_key(one.plan.run12) for one in doomed.galleries]
-    records = set(doomed.units)
     pages = [key for key in doomed.objects if not key.startswith(("units/", "verdicts/")) and key not in plans]
-    rest = [key for key in doomed.objects if key not in records and key.startswith(("units/", "verdicts/"))]
     with ThreadPoolExecutor(THREADS, "prune") as threads:
-        for keys in (plans, sorted(pages, key=lambda key: not key.endswith("/index.html")), doomed.units, rest):
+
+        def delete(keys: Iterable[str]) -> None:
             list(threads.map(store.delete, keys))
+
+        delete(plans)
+        delete(sorted(pages, key=lambda key: not key.endswith("/index.html")))
+        spared = {key for plan in _begun_meanwhile(doomed) for key in plan.records}
+        units = [key for key in doomed.units if key not in spared]
+        delete(units)
+        delete(_belongings(doomed, set(units)))
     for stone in [*tombstones, *doomed.unfinished]:
         store.write(tombstone_key(stone.job, stone.run12), dump(stone.model_copy(update={"left": ()})))
     for job in sorted({stone.job for stone in [*tombstones, *doomed.unfinished]}):
         if next(store.list(f"{nights_prefix(job)}index/"), None) is not None:
             write_night(store, job)
+    return sorted({plan.job for plan in _begun_meanwhile(doomed) if not set(units).isdisjoint(plan.records)})
 
 
 def lines(doomed: Doomed) -> list[str]:
@@ -142,7 +170,7 @@ def lines(doomed: Doomed) -> list[str]:
 
 
 def _lines_of(galleries: list[Gallery], nights: dict[tuple[str, str], Made]) -> list[list[Gallery]]:
-    """The galleries of each job, oldest first; those that nights made apart, for each model and in its own order."""
+    """The galleries of each job, unfinished, then oldest first; those of nights by model, in the order of training."""
     lines: dict[tuple[str, str], list[Gallery]] = {}
     for one in galleries:
         made = nights.get((one.plan.job, one.plan.run12))
@@ -150,9 +178,44 @@ def _lines_of(galleries: list[Gallery], nights: dict[tuple[str, str], Made]) -> 
 
     def order(one: Gallery) -> Any:
         made = nights.get((one.plan.job, one.plan.run12))
-        return (one.latest, made.place if made else 0, one.begun)
+        return (one.finished, one.latest, made.place if made else 0, one.begun)
 
     return [sorted(lines[key], key=order) for key in sorted(lines)]
+
+
+def _last_written(found: Survey) -> dict[str, datetime]:
+    """When anything of each run was last written: plan, page, a unit, the state of a batch under way. By run12."""
+    saved: dict[str, datetime] = {}
+    for entry in found.place.store.entries(STATES):
+        prefix = entry.key.rpartition("/")[0] + "/"
+        saved[prefix] = max(entry.modified, saved.get(prefix, entry.modified))
+    written = {}
+    for one in found.galleries:
+        entries = [*one.run.values(), *one.objects.values()]
+        entries += [found.records[key] for key in one.plan.records if key in found.records]
+        folders = {state_prefix(key.rpartition("/")[0] + "/") for key in one.plan.records}
+        times = [entry.modified for entry in entries] + [saved[folder] for folder in folders if folder in saved]
+        written[one.plan.run12] = max(times)
+    return written
+
+
+def _begun_meanwhile(doomed: Doomed) -> list[RunPlan]:
+    """The plans of runs that began since the choice; also of one whose gallery is pruned, if it was run again."""
+    known = {plan_key(one.plan.run12) for one in doomed.kept}
+    keys = [key for key in doomed.store.list("runs/") if key.endswith("/plan.json") and key not in known]
+    plans = (parse(RunPlan, read_believed(doomed.store.read, key) or b"") for key in keys)
+    return [plan for plan in plans if plan is not None]
+
+
+def _belongings(doomed: Doomed, units: set[str]) -> Iterator[str]:
+    """Keys of the files of these units, and of the verdicts on them."""
+    for key in doomed.objects:
+        if key.startswith("verdicts/"):
+            belongs = record_of_verdict(key) in units
+        else:
+            belongs = key.startswith("units/") and key not in units and record_of_file(key) in units
+        if belongs:
+            yield key
 
 
 def _age(text: str) -> timedelta:
@@ -164,7 +227,7 @@ def _age(text: str) -> timedelta:
 
 def _tombstones(store: Store) -> Iterator[Tombstone]:
     for key in store.list("galleries/"):
-        stone = parse(Tombstone, store.read(key) or b"") if key.endswith("/deleted.json") else None
+        stone = parse(Tombstone, read_believed(store.read, key) or b"") if key.endswith("/deleted.json") else None
         if stone is not None and key == tombstone_key(stone.job, stone.run12):
             yield stone
 
@@ -203,7 +266,7 @@ def _repoint(store: Store, job: str, doomed: Doomed) -> None:
     """Have `latest.json` of `job` point to the last gallery that stays, if it points to one that goes."""
     if not any(one.latest and one.plan.job == job for one in doomed.galleries):
         return
-    stays = [one for one in doomed.kept if one.plan.job == job and one.page in one.objects]
+    stays = [one for one in doomed.kept if one.plan.job == job and one.finished]
     if stays:
         point_latest(store, job, stays[-1].plan.run12)
     else:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from classmodels.errors import DamagedError, InputError
+from classmodels.errors import InputError
 from classmodels.gallery import write_gallery
 from classmodels.gallery.nights import index_entries, write_night
 from classmodels.gallery.page import point_latest
@@ -23,7 +23,7 @@ from classmodels.results.progress import Meter
 from classmodels.results.survey import Gallery, Survey, latest_run, record_of_verdict, survey
 from classmodels.store import RunPlan
 from classmodels.store.base import Read
-from classmodels.store.believed import record_of, unit_key
+from classmodels.store.believed import read_believed, record_of, unit_key
 from classmodels.store.folder import FolderStore
 from classmodels.store.nights import nights_prefix
 from classmodels.store.only import Only
@@ -120,7 +120,7 @@ def _wanted(found: Survey, only: Only, read: Read, threads: ThreadPoolExecutor) 
         known = only.matching(unit.model, unit.recipe, unit.class_index, None)
         if known is not None:
             return known
-        record = record_of(key, read(key) or b"")
+        record = record_of(key, read_believed(read, key) or b"")
         label = record.label if record is not None else ""
         return only.matching(unit.model, unit.recipe, unit.class_index, label) or []
 
@@ -156,9 +156,9 @@ def _sheet(gallery: Gallery, view: Mapping[str, Any], read: Read) -> bytes | Non
     if data not in gallery.objects or sheet not in gallery.objects:
         return None
     try:
-        theirs = json.loads(read(data) or b"{}")
-        return read(sheet) if _shown(theirs) == _shown(view) else None
-    except (ValueError, TypeError, LookupError, AttributeError, DamagedError):  # whatever was put there
+        theirs = json.loads(read_believed(read, data) or b"{}")
+        return read_believed(read, sheet) if _shown(theirs) == _shown(view) else None
+    except (ValueError, TypeError, LookupError, AttributeError):  # whatever was put there
         return None
 
 

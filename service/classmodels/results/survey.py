@@ -12,7 +12,7 @@ from datetime import datetime
 from classmodels.errors import InputError
 from classmodels.results.place import Place
 from classmodels.store import Entry, RunPlan, Store
-from classmodels.store.believed import unit_key
+from classmodels.store.believed import read_believed, unit_key
 from classmodels.store.records import gallery_prefix, latest_key, parse, plan_key, verdict_prefix
 
 
@@ -36,6 +36,11 @@ class Gallery:
     @property
     def page(self) -> str:
         return f"{self.prefix}index.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has its page, which is written once everything that could be done is."""
+        return self.page in self.objects
 
 
 @dataclass
@@ -130,7 +135,7 @@ def _galleries(found: Survey) -> list[Gallery]:
         key = plan_key(run12)
         if key not in objects:
             continue
-        plan = parse(RunPlan, store.read(key) or b"")
+        plan = parse(RunPlan, read_believed(store.read, key) or b"")
         if plan is None or plan.run12 != run12:
             found.strange[key] = f"it is the plan of another run, {plan.run12}" if plan else "it is no plan of a run"
             continue
@@ -163,7 +168,7 @@ def _runs(store: Store, inside: str) -> tuple[dict[str, dict[str, Entry]], dict[
 def latest_run(store: Store, job: str) -> str | None:
     """The run that `latest.json` of `job` points to; None where it is not there or says nothing."""
     try:
-        value = json.loads(store.read(latest_key(job)) or b"{}")
+        value = json.loads(read_believed(store.read, latest_key(job)) or b"{}")
     except ValueError:
         return None
     run12 = value.get("run12") if isinstance(value, dict) else None

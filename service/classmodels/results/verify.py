@@ -24,7 +24,7 @@ from classmodels.results.progress import Meter
 from classmodels.results.survey import Gallery, Survey, latest_run, record_of_verdict, survey
 from classmodels.store import FileEntry, Verdict
 from classmodels.store.base import Read
-from classmodels.store.believed import OBJECT_BYTES, record_of
+from classmodels.store.believed import OBJECT_BYTES, read_believed, record_of
 from classmodels.store.records import Tombstone, gallery_prefix, latest_key, parse, tombstone_key, verdict_key
 
 THREADS = 32
@@ -239,5 +239,5 @@ def _pointers(found: Survey) -> Iterator[Difference]:
     for job in sorted({one.plan.job for one in found.galleries}):
         run12 = latest_run(found.place.store, job)
         page = None if run12 is None else f"{gallery_prefix(job, run12)}index.html"
-        if page is not None and found.place.store.read(page) is None:
+        if page is not None and read_believed(found.place.store.read, page) is None:
             yield Difference(latest_key(job), f"it points to {page}, which is not there", f"{REBUILD}, or delete it")

@@ -6,7 +6,11 @@ The threads are daemons: a process that must end does not wait for a server that
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Condition, Thread
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _LOOK = 0.1
 """Seconds between two looks at what else goes on, while waiting."""
@@ -35,6 +39,19 @@ class Background:
             self._waiting.append(act)
             self._unfinished += 1
             self._changed.notify_all()
+
+    def ask(self, act: Callable[[], T]) -> "Future[T]":
+        """What `act` will return or raise, which then ends nothing."""
+        future: Future[T] = Future()
+
+        def answer() -> None:
+            try:
+                future.set_result(act())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.submit(answer)
+        return future
 
     def check(self) -> None:
         """Raises what an act has raised."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from classmodels.job.plan import Plan, by_task
 from classmodels.store import Record, Store
+from classmodels.store.believed import read_believed
 from classmodels.store.records import parse
 
 # Bytes for each byte of raw pixels, seen on class models of ImageNet networks at 224 pixels: PNG, and frame of film.
@@ -51,8 +52,7 @@ def seconds_per_step(prefix: str, store: Store) -> float | None:
     keys = [key for key in store.list(prefix) if key.endswith(".json")]
     rates = []
     for key in keys[:: max(1, len(keys) // SAMPLE)]:
-        data = store.read(key)
-        record = parse(Record, data) if data is not None else None
+        record = parse(Record, read_believed(store.read, key) or b"")
         if record is not None and isinstance(spent := record.timings.get("seconds"), (int, float)):
             rates.append(spent / max(len(record.scores) - 1, 1))
     return sorted(rates)[len(rates) // 2] if rates else None

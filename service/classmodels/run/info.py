@@ -1,5 +1,6 @@
 """What `classmodels info` tells: versions, devices, backends and why one is missing."""
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,7 +19,7 @@ PACKAGES = ("classmodels", "torch", "torchvision", "timm", "transformers", "nump
 
 
 def collect() -> dict[str, dict[str, Any]]:
-    """Facts by part: versions, devices, backends; plain values, fit for JSON."""
+    """Facts by part: versions, devices, backends, ...; plain values, fit for JSON."""
     memory = f"{total_memory() / 2**30:.1f} GiB"
     devices: dict[str, Any] = {
         "cpu": f"{available_cpus()} processors, {memory}, {torch.backends.cpu.get_cpu_capability()}"
@@ -38,8 +39,15 @@ def collect() -> dict[str, dict[str, Any]]:
             if name != "auto"
         },
         "extension": extension.describe(),
+        "user code": {"torch.compile": _compiling()},
         "cache": _cache(),
     }
+
+
+def _compiling() -> str:
+    """What torch.compile does; the image, which has no compiler, switches it off."""
+    switch = "TORCHDYNAMO_DISABLE"
+    return f"off: {switch} is set" if os.environ.get(switch) == "1" else "on"
 
 
 def _cache() -> dict[str, str]:

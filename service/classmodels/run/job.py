@@ -15,7 +15,7 @@ from classmodels.run.units import do_units
 from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import judge_all
 from classmodels.store import RunPlan, Store
-from classmodels.store.believed import record_of
+from classmodels.store.believed import read_believed, record_of
 from classmodels.store.patient import PatientStore
 from classmodels.store.records import JudgeEntry, dump, gallery_prefix, latest_key, plan_key
 
@@ -125,9 +125,9 @@ def page_counts(store: Store, summary: RunPlan) -> dict[str, int]:
 
 
 def damaged(units: Sequence[Unit], store: Store) -> frozenset[str]:
-    """Keys of those records of `units` that are there and cannot be read."""
+    """Keys of those records of `units` that are not there, or that cannot be believed."""
     keys = [unit.record_key for unit in units]
-    return frozenset(key for key in keys if (data := store.read(key)) and record_of(key, data) is None)
+    return frozenset(key for key in keys if record_of(key, read_believed(store.read, key) or b"") is None)
 
 
 def current_page(store: Store, summary: RunPlan) -> str | None:
@@ -139,7 +139,7 @@ def current_page(store: Store, summary: RunPlan) -> str | None:
 def _json(store: Store, key: str) -> dict[str, Any]:
     """The JSON object at `key`; an empty one where there is none that can be read."""
     try:
-        value = json.loads(store.read(key) or b"{}")
+        value = json.loads(read_believed(store.read, key) or b"{}")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -166,5 +166,5 @@ def run_plan(plan: Plan) -> RunPlan:
 def write_plan(summary: RunPlan, store: Store) -> None:
     """Put the plan where the gallery is rebuilt from; also the first proof that the store can be written to."""
     data = dump(summary)
-    if store.read(plan_key(summary.run12)) != data:
+    if read_believed(store.read, plan_key(summary.run12)) != data:
         store.write(plan_key(summary.run12), data)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from classmodels.errors import StoreError
+from classmodels.errors import DamagedError, StoreError
 from classmodels.job.identity import unit_identity
 from classmodels.job.plan import Task
 from classmodels.run.background import Background
@@ -142,7 +142,7 @@ class Keeper:
         self._background.submit(write)
 
     def _read(self, key: str, name: Name) -> State | None:
-        """The state at `key`; None, and no such state any more, where that cannot be one."""
+        """The state at `key`; None where it cannot be read now, and no such state any more where it never can be."""
         try:
             data = self._store.read(key)
             if data is None:
@@ -150,8 +150,11 @@ class Keeper:
             state = decode(data)
             if Name.of([name.first, name.last], state.units, state.numerics) != name:
                 raise ValueError("it is the state of other units or numerics")
-        except (StoreError, ValueError) as error:
+        except (DamagedError, ValueError) as error:
             self._refuse(key, str(error))
+            return None
+        except StoreError as error:
+            log.warning("the saved state %s is passed over: %s", key, error)
             return None
         return state
 

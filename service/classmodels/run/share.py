@@ -14,8 +14,9 @@ from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine
 from classmodels.run.progress import Quiet
 from classmodels.run.upload import Failure, Tally
-from classmodels.run.verdicts import find_finished, unjudged
+from classmodels.run.verdicts import answers_of, find_finished
 from classmodels.store import Store
+from classmodels.store.believed import read_believed
 from classmodels.store.records import ReportedFailure, ShardReport, dump, parse, report_key, report_prefix
 
 
@@ -70,7 +71,10 @@ def do_share(
         done=tally.done,
         already=tally.already,
         verdicts=working.verdicts,
-        failed=tuple(ReportedFailure(what=one.what, reason=one.reason, record=one.record) for one in tally.failures),
+        failed=tuple(
+            ReportedFailure(what=one.what, reason=one.reason, record=one.record, for_good=one.for_good)
+            for one in tally.failures
+        ),
         seconds=round(time.monotonic() - began, 3),
     )
     store.write(key, dump(report))
@@ -99,7 +103,7 @@ def find_everything(plan: Plan, shards: int, store: Store) -> tuple[int, int] | 
             return None
         finished_units += len(finished)
         for judge in plan.job.panel:
-            silent = unjudged(judge, finished, store)
+            silent = answers_of(judge, finished, store).missing
             if not reports.excuse(shard_of[unit.record_key] for unit in silent):
                 return None
             verdicts += len(finished) - len(silent)
@@ -121,7 +125,7 @@ class _Reports:
 
     def _has_failed(self, index: int) -> bool:
         if index not in self._failed:
-            data = self._store.read(self.there[index]) if index in self.there else None
+            data = read_believed(self._store.read, self.there[index]) if index in self.there else None
             report = parse(ShardReport, data) if data is not None else None
             self._failed[index] = report is not None and bool(report.failed)
         return self._failed[index]

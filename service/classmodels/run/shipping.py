@@ -24,9 +24,14 @@ HEAD, TAIL = 1 << 18, 1 << 21
 
 
 def log_key(run12: str, index: int, environment: Mapping[str, str] = os.environ) -> str:
-    """Where the log of this process goes: by the names of its Job and pod, as the pod's environment tells them."""
-    job = _name(environment.get("CLASSMODELS_JOB_NAME", "")) or "local"
-    return f"runs/{run12}/logs/{job}/{index}.{pod_name(environment)}.jsonl"
+    """Where the log of this process goes: by its Job and pod, as the pod's environment tells them."""
+    job, uid = (_name(environment.get(f"CLASSMODELS_JOB_{part}", "")) for part in ("NAME", "UID"))
+    return f"{log_prefix(run12, job or 'local', uid)}{index}.{pod_name(environment)}.jsonl"
+
+
+def log_prefix(run12: str, job: str, uid: str) -> str:
+    """Where the logs of a Job's pods go. uid: another Job may have had the same name; empty for what is no Job."""
+    return f"runs/{run12}/logs/{job}{'@' if uid else ''}{uid}/"
 
 
 def pod_name(environment: Mapping[str, str] = os.environ) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -80,7 +81,7 @@ class Name:
 
 
 class _About(Stored):
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     units: Annotated[tuple[str, ...], Field(min_length=1)]
     numerics: dict[str, Any]
     done: Annotated[int, Field(ge=0)]
@@ -124,9 +125,10 @@ def decode(data: bytes) -> State:
 
 
 def _digest(said: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Of the digests of all tensors, taken at once: they may be hundreds of megabytes, and seconds count."""
+    names = sorted(tensors)
     digest = hashlib.sha256(said.encode())
-    for name in sorted(tensors):
-        values = tensors[name]
-        digest.update(f"\n{name} {values.dtype} {values.shape}\n".encode())
-        digest.update(values.data)
+    with ThreadPoolExecutor(thread_name_prefix="digest") as threads:
+        for name, found in zip(names, threads.map(lambda name: hashlib.sha256(tensors[name].data), names), strict=True):
+            digest.update(f"\n{name} {tensors[name].dtype} {tensors[name].shape} {found.hexdigest()}".encode())
     return digest.hexdigest()

@@ -55,7 +55,10 @@ def do_units(
     try:
         doing.do(units, damaged)
     except KeyboardInterrupt:
-        doing.uploads.wait(GRACE)
+        try:
+            doing.uploads.wait(GRACE)
+        except StoreError as error:
+            log.warning("what had finished ascending is not written: %s", error)
         raise
     finally:
         doing.uploads.close()

@@ -18,6 +18,7 @@ from classmodels.run.machine import available_cpus
 from classmodels.run.numerics import Choice
 from classmodels.run.publish import Publisher
 from classmodels.store import Store
+from classmodels.store.believed import read_believed, record_of
 
 FEWEST, MOST = 2, 8
 """Threads: one for each processor, within these bounds. Encoding takes processors, a bucket takes patience."""
@@ -114,8 +115,7 @@ class Uploads:
             self._settle(unit, batch, f"its results cannot be encoded: {first_line(error)}", hopeless=True)
             return
         try:
-            for key, data in objects.items():
-                self._store.write(key, data)
+            self._write(unit, objects)
         except StoreError as error:
             if not error.passing:
                 raise
@@ -123,6 +123,22 @@ class Uploads:
             self._settle(unit, batch, str(error), passing=True)
         else:
             self._settle(unit, batch)
+
+    def _write(self, unit: Unit, objects: dict[str, bytes]) -> None:
+        """Write a unit, its record last. The first record stays: verdicts and pages may be about its image already."""
+        *files, (record_key, record) = objects.items()
+        for key, data in files:
+            self._store.write(key, data)
+        if self._store.create(record_key, record):
+            return
+        found = record_of(record_key, read_believed(self._store.read, record_key) or b"")
+        if found is None:
+            self._store.write(record_key, record)
+            return
+        theirs = {unit.task.prefix + file.name for file in (found.image, found.animation) if file}
+        for key, _ in files:
+            if key not in theirs:  # somebody else has done the unit meanwhile, on other numerics
+                self._store.delete(key)
 
     def _settle(
         self, unit: Unit, batch: _Batch, reason: str | None = None, *, hopeless: bool = False, passing: bool = False

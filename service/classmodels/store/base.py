@@ -19,7 +19,7 @@ class Entry:
     """One object as a listing has it. size: in bytes; modified: when it was last written, in UTC.
 
     md5: of its bytes, in hex, where the listing tells it; to find copies that need no second look, and for nothing
-    that matters: a store may give something else there, which then equals no digest.
+    else: a store may give something else there. Where it equals no digest of ours, that says nothing.
 
     tag: what stays the same as long as the object does: the ETag in a bucket, the time in nanoseconds of a file.
     """
@@ -45,6 +45,13 @@ class Store(Protocol):
 
     def write(self, key: str, data: bytes) -> None:
         """Create or replace the object `key`, atomically and durably."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """As `write`, unless the object is there already: False, and it stays as it is.
+
+        Of several writers at the same time one wins. A bucket whose server knows no such condition takes them all, one
+        after the other: nothing may depend on it. True may also become False: where the answer to it was lost.
+        """
 
     def write_file(self, key: str, file: Path, sha256: str) -> None:
         """As `write`, the bytes of a file of any size, whose digest is told. Raises OSError too, from reading it."""

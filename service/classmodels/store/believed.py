@@ -1,11 +1,14 @@
 """What of a store is believed: others may write to a bucket.
 
-A record is believed only under the key that its own identity gives, with file names that stay in its folder.
+A record is believed only under the key that its own identity gives, with file names that stay in its folder. What a
+bucket says is damaged is as good as not there.
 """
 
 import re
 from typing import NamedTuple
 
+from classmodels.errors import DamagedError
+from classmodels.store.base import Read
 from classmodels.store.records import FileEntry, Record, parse
 
 _RECORD_KEY = re.compile(
@@ -28,6 +31,17 @@ class UnitKey(NamedTuple):
     recipe: str
     recipe12: str
     class_index: int
+
+
+def read_believed(read: Read, key: str) -> bytes | None:
+    """As `read`, for who goes on without the object, or makes it again: None too where its bytes are damaged.
+
+    Raises StoreError where the storage cannot be used.
+    """
+    try:
+        return read(key)
+    except DamagedError:
+        return None
 
 
 def unit_key(key: str) -> UnitKey | None:

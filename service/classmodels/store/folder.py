@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,8 @@ from classmodels.store.base import Entry, Read, check_key
 _TEMPORARY = ".writing-"
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
 """What a folder on another machine answers while that restarts."""
+_LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links answer."""
 _ABANDONED = 3600.0
 """Seconds after which a temporary file belongs to no writer any more: its process was killed."""
 
@@ -40,13 +42,17 @@ class FolderStore:
         self._making = threading.Lock()
 
     def write(self, key: str, data: bytes) -> None:
-        self._write(key, io.BytesIO(data))
+        self._write(key, io.BytesIO(data), _replace)
+
+    def create(self, key: str, data: bytes) -> bool:
+        return self._write(key, io.BytesIO(data), _link)
 
     def write_file(self, key: str, file: Path, sha256: str) -> None:
         with file.open("rb") as source:
-            self._write(key, source)
+            self._write(key, source, _replace)
 
-    def _write(self, key: str, source: BinaryIO) -> None:
+    def _write(self, key: str, source: BinaryIO, put: Callable[[Path, Path], bool]) -> bool:
+        """put: has the file that is written appear under its name, or not; and so what is returned."""
         path = self._path(key, follow=False)
         try:
             self._make(path.parent)
@@ -57,14 +63,14 @@ class FolderStore:
                     if self._durable:
                         file.flush()
                         os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:
+                done = put(temporary, path)
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise
             if self._durable:
                 _fsync_folder(path.parent)
         except OSError as error:
             raise _refused(f"write {path}", error) from error
+        return done
 
     def read(self, key: str) -> bytes | None:
         path = self._path(key)
@@ -162,6 +168,24 @@ class FolderStore:
                     _fsync_folder(made.parent)
             _clear(folder)
             self._ready.add(folder)
+
+
+def _replace(temporary: Path, path: Path) -> bool:
+    os.replace(temporary, path)
+    return True
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """Unlike a rename a link fails where something has its name already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _LINKLESS:
+            raise
+        return not os.path.lexists(path) and _replace(temporary, path)
+    return True
 
 
 def _clear(folder: Path) -> None:

@@ -2,8 +2,8 @@
 
     index/<checkpoint12>/<recipe>.<algorithm>.json     all units of a checkpoint under a recipe are done: `Done`
     broken/<checkpoint12>.json                         a checkpoint that cannot be used: `Broken`
-    sources/<checkpoint12>.json                        the sha256 of one that is submitted and not done: `Source`
-    pages.json                                         what the pages were made from: `Shown`
+    sources/<checkpoint12>.json                        the sha256 of one that is begun and not done: `Source`
+    pages.json                                         what was shown and told: `Shown`
     summaries/  compare/  timeline/  index.html        what a night tells, and its pages
 
 The keys alone tell what is done, so that a night with nothing to do costs one listing of `nights/<job>/`.
@@ -13,10 +13,10 @@ checkpoint12 is made from where a checkpoint is and what stays the same there as
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -101,22 +101,35 @@ class Broken(Stored):
     epoch: Count | None = None
     time: Time | None = None
     modified: Time
+    tags: tuple[Tag, ...] = ()
 
 
 class Source(Stored):
-    """The sha256 of a checkpoint whose units others make: so that it is not fetched every night to learn it."""
+    """The sha256 of a checkpoint that a night has begun with: so that it is not fetched every night to learn it.
+
+    submitted: how often a cluster was given its run.
+    """
 
     version: Literal[1] = 1
     uri: Text
     source_id: Text
     sha256: Sha256
+    submitted: Count = 0
 
 
 class Shown(Stored):
-    """What the pages show: `Listing.state` as it was when they were made. Deleted, they are made again."""
+    """What was shown and told, written after all of it. Deleted, it is shown and told again.
+
+    state: `Listing.state` as it was when the pages were made. told: what there was to tell, see `Listing.facts`.
+    sidecars: a digest of the sidecars that were read. again: neighbours, older and newer by model12, of which the
+    older's verdict failed in passing.
+    """
 
     version: Literal[1] = 1
     state: str
+    told: tuple[str, ...] = ()
+    sidecars: str = ""
+    again: tuple[tuple[Digest12, Digest12], ...] = ()
 
 
 class Dated(Protocol):
@@ -139,12 +152,16 @@ T = TypeVar("T", bound=Dated)
 
 def in_order(checkpoints: Iterable[T]) -> list[T]:
     """Checkpoints of one source, oldest first: by time, else step, else epoch, whichever is known of all; else by when
-    they were written."""
+    they were written. Those that are equal in that by step and epoch."""
     found = list(checkpoints)
-    for name in ("time", "step", "epoch"):
-        if all(getattr(one, name) is not None for one in found):
-            return sorted(found, key=lambda one: (getattr(one, name), one.modified, one.uri))
-    return sorted(found, key=lambda one: (one.modified, one.uri))
+    names = [name for name in ("time", "step", "epoch") if all(getattr(one, name) is not None for one in found)]
+    first = names[0] if names else "modified"
+
+    def place(one: T) -> Any:
+        steps = [-1 if count is None else count for count in (one.step, one.epoch)]
+        return (getattr(one, first), *steps, one.modified, one.uri)
+
+    return sorted(found, key=place)
 
 
 def checkpoint_digest(source_id: str) -> str:
@@ -226,7 +243,12 @@ class Listing:
         return not self.entries and not self.broken
 
     @property
+    def facts(self) -> list[str]:
+        """What there is to tell: each entry of the index and each broken checkpoint, by its key below the prefix."""
+        keys = [*sorted(self.entries), *sorted(broken_key(self.job, one) for one in self.broken)]
+        return [key.removeprefix(nights_prefix(self.job)) for key in keys]
+
+    @property
     def state(self) -> str:
         """A digest of what there is to show: equal as long as no checkpoint is added or found broken."""
-        told: Sequence[str] = [*sorted(self.entries), *sorted(broken_key(self.job, one) for one in self.broken)]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+        return hashlib.sha256("\n".join(self.facts).encode()).hexdigest()[:12]

@@ -34,6 +34,9 @@ class PatientStore:
     def write(self, key: str, data: bytes) -> None:
         self._patiently(lambda: self._inner.write(key, data))
 
+    def create(self, key: str, data: bytes) -> bool:
+        return self._patiently(lambda: self._inner.create(key, data))
+
     def write_file(self, key: str, file: Path, sha256: str) -> None:
         self._patiently(lambda: self._inner.write_file(key, file, sha256))
 

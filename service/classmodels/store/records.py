@@ -178,11 +178,15 @@ class Tombstone(Stored):
 
 
 class ReportedFailure(Stored):
-    """A unit that was not done, or a judge that did not judge (then record is None), and why."""
+    """A unit that was not done, or a judge that did not judge (then record is None), and why.
+
+    for_good: it would fail again however often it was tried.
+    """
 
     what: str
     reason: str
     record: str | None = None
+    for_good: bool = False
 
 
 class ShardReport(Stored):

@@ -6,13 +6,14 @@ repeats what failed before an answer came (`../s3.py` says how often); `../s3_er
 
 import base64
 import hashlib
+import io
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError, ResponseStreamingError
 from botocore.parsers import ResponseParserError
@@ -28,17 +29,24 @@ TRIES = 3
 PATIENCE = 9.0
 """How often bytes are asked for or sent again that came damaged; and for how many seconds, so that the last try, which
 may take its time as well (see ATTEMPTS), ends before 30 s."""
-PART = 1 << 26
-"""Bytes of a file that is sent in one piece, and of each piece of a larger one."""
+WHOLE = 1 << 26
+PART = 1 << 24
+SENDERS = 8
+"""Bytes of an object that is sent in one piece; of each part of a larger one; and how many parts are sent at once: one
+connection may be too slow for the saved state of a large batch, which must be out in seconds."""
 
 T = TypeVar("T")
+
+
+class _ConditionalError(Exception):
+    """The server does not take a write with a condition."""
 
 
 class S3Store:
     """Objects of one bucket whose names begin with the prefix of `uri`. The bucket must be there: it is never created.
 
-    Multipart uploads are used for large files alone: what a run makes, a contact sheet or a batch's saved state, is far
-    below the 5 GB that one PUT takes, and a PUT that is cut off leaves nothing.
+    Multipart uploads are used for large objects alone, a saved state or a packed checkpoint: a PUT that is cut off
+    leaves nothing; parts of an upload that was killed stay until a lifecycle rule of the bucket clears them away.
     """
 
     def __init__(self, uri: str, settings: S3Settings) -> None:
@@ -59,6 +67,19 @@ class S3Store:
         self._looked_for_bucket = False
 
     def write(self, key: str, data: bytes) -> None:
+        if len(data) <= WHOLE:
+            self._put(key, data)
+        else:
+            self._put_parts(key, lambda: io.BytesIO(data), hashlib.sha256(data).hexdigest())
+
+    def create(self, key: str, data: bytes) -> bool:
+        try:
+            return self._put(key, data, IfNoneMatch="*")
+        except _ConditionalError:
+            return self._put(key, data)
+
+    def _put(self, key: str, data: bytes, **condition: str) -> bool:
+        """False where `condition` does not hold. Raises _ConditionalError where the server knows no conditions."""
         name = self._name(key)
         about = {
             "ContentType": content_type(key),
@@ -68,19 +89,35 @@ class S3Store:
             # even look at the sha256 that the request is signed with.
             "ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
         }
-        self._do("PutObject", name, lambda client: client.put_object(Bucket=self._bucket, Key=name, Body=data, **about))
+
+        def put(client: Any) -> bool:
+            try:
+                client.put_object(Bucket=self._bucket, Key=name, Body=data, **about, **condition)
+            except ClientError as error:
+                if condition and status_of(error) == 412:
+                    return False
+                if condition and status_of(error) == 501:
+                    raise _ConditionalError from None
+                raise
+            return True
+
+        return self._do("PutObject", name, put)
 
     def write_file(self, key: str, file: Path, sha256: str) -> None:
-        if file.stat().st_size <= PART:
+        if file.stat().st_size <= WHOLE:
             return self.write(key, file.read_bytes())
-        name = self._name(key)
-        about = {"ContentType": content_type(key), "CacheControl": cache_control(key), "Metadata": {"sha256": sha256}}
+        return self._put_parts(key, lambda: file.open("rb"), sha256)
+
+    def _put_parts(self, key: str, read: Callable[[], BinaryIO], sha256: str) -> None:
+        """read: opens what is to be sent, from its beginning on."""
         from boto3.s3.transfer import TransferConfig
 
-        parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
+        name = self._name(key)
+        about = {"ContentType": content_type(key), "CacheControl": cache_control(key), "Metadata": {"sha256": sha256}}
+        parts = TransferConfig(multipart_threshold=1, multipart_chunksize=PART, max_concurrency=SENDERS)
 
         def send(client: Any) -> None:
-            with file.open("rb") as body:
+            with read() as body:
                 client.upload_fileobj(body, self._bucket, name, ExtraArgs=about, Config=parts)
 
         return self._do("PutObject", name, send)

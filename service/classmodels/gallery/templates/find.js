@@ -14,7 +14,7 @@
     one("nothing").hidden = found > 0;
     one("shown").textContent = words.length ? `${found} of ${entries.length}` : "";
   }
-  one("tools").hidden = false;
+  one("tools").hidden = "few" in one("tools").dataset;
   one("tools").addEventListener("input", refresh);
   one("tools").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -62,6 +62,7 @@
   // Without a script thumbnails stand in a row; with it each stands near its step.
   for (const thumb of document.querySelectorAll(".thumbs img")) thumb.style.left = `${thumb.dataset.x}%`;
   document.body.classList.add("placed");
+  for (const lane of document.querySelectorAll(".lane")) lane.scrollLeft = lane.scrollWidth; // the newest, where not all fit
 
   for (const strip of strips) {
     const track = strip.querySelector(".track");
