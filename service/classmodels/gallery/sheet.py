@@ -9,12 +9,11 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from classmodels.gallery.plain import text
+from classmodels.gallery.lettering import font, printable, wrapped
 from classmodels.gallery.units import Unit
 from classmodels.store import Store
 from classmodels.store.believed import read_believed
@@ -61,9 +60,9 @@ def contact_sheet(store: Store, units: Sequence[Unit], job: str) -> bytes:
 
     tile = _tile(max((1 + max((c.column for c in cells), default=0) for _, cells in blocks), default=1))
     canvas = _Canvas(store, tile)
-    said = [f"Job {_printable(job, 'unnamed')}"]
+    said = [f"Job {printable(job, 'unnamed')}"]
     if len(variants) == 1:
-        said.append(_printable(" · ".join(variants[0][:2]), ""))
+        said.append(printable(" · ".join(variants[0][:2]), ""))
     if len(kept) < len(indices):
         said.append(f"the first {len(kept)} of {len(indices)} classes")
     if len(variants) < found:
@@ -79,7 +78,7 @@ def _titles(variants: Sequence[tuple[str, str, str, str]]) -> list[str]:
     titles = []
     for model, recipe, model12, recipe12 in variants:
         parts = [model] * (models or not recipes) + [recipe] * recipes + [f"{model12} {recipe12}"] * same_names
-        titles.append(_printable(" · ".join(parts), f"{model12} {recipe12}"))
+        titles.append(printable(" · ".join(parts), f"{model12} {recipe12}"))
     return titles
 
 
@@ -108,7 +107,7 @@ def _blocks(grid: list[list[Unit | None]], labels: list[str], titles: list[str])
 def _named(unit: Unit | None, otherwise: str) -> str:
     """The label a model itself gives the class: two models may count their classes differently."""
     label = unit.record.label if unit is not None and unit.record is not None else otherwise
-    return _printable(label, f"class {unit.class_index}" if unit is not None else "")
+    return printable(label, f"class {unit.class_index}" if unit is not None else "")
 
 
 def _tile(columns: int) -> int:
@@ -122,23 +121,23 @@ class _Canvas:
         self.store = store
         self.tile = tile
         self.size = max(11, tile // 12)
-        self.font = _font(self.size)
-        self.large = _font(round(self.size * 1.6))
-        self.small = _font(max(10, self.size - 4))
+        self.font = font(self.size)
+        self.large = font(round(self.size * 1.6))
+        self.small = font(max(10, self.size - 4))
         self.line = round(self.size * 1.3)
 
     def png(self, blocks: list[tuple[str, list[_Cell]]], footer: str) -> bytes:
         """The finished sheet as PNG bytes."""
         columns = max((c.column + 1 for _, cells in blocks for c in cells), default=1)
         width = max(2 * MARGIN + columns * (self.tile + GAP) - GAP, 480)
-        footer_lines = self._wrapped(footer, self.small, width - 2 * MARGIN, 4)
+        footer_lines = wrapped(footer, self.small, width - 2 * MARGIN, 4)
         height = 2 * MARGIN + sum(self._height(title, cells) for title, cells in blocks) + self.line * len(footer_lines)
         sheet = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(sheet)
         top = MARGIN
         for title, cells in blocks:
             if title:
-                line = self._wrapped(title, self.large, width - 2 * MARGIN, 1)[0]
+                line = wrapped(title, self.large, width - 2 * MARGIN, 1)[0]
                 draw.text((MARGIN, top + self.line // 2), line, INK, self.large)
             pitch = self._pitch(cells)
             for cell in cells:
@@ -166,10 +165,8 @@ class _Canvas:
     def _under(self, cell: _Cell) -> list[tuple[str, Any, tuple[int, int, int]]]:
         """The lines under a tile: the class's name on up to two, the recipe's in grey."""
         name, _, variant = cell.label.partition("\n")
-        lines = [(line, self.font, INK) for line in self._wrapped(name, self.font, self.tile, 1 if variant else 2)]
-        return lines + [
-            (line, self.small, SOFT) for line in self._wrapped(variant, self.small, self.tile, 1) if variant
-        ]
+        lines = [(line, self.font, INK) for line in wrapped(name, self.font, self.tile, 1 if variant else 2)]
+        return lines + [(line, self.small, SOFT) for line in wrapped(variant, self.small, self.tile, 1) if variant]
 
     def _draw(self, sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left: int, top: int) -> None:
         picture = self._picture(cell.unit)
@@ -179,8 +176,8 @@ class _Canvas:
             # Pictures stand on their captions, however wide or tall they are.
             sheet.paste(picture, (left + (self.tile - picture.width) // 2, top + self.tile - picture.height))
         y = top + self.tile + GAP // 2
-        for line, font, ink in self._under(cell):
-            draw.text((left + (self.tile - font.getlength(line)) / 2, y), line, ink, font)
+        for line, letters, ink in self._under(cell):
+            draw.text((left + (self.tile - letters.getlength(line)) / 2, y), line, ink, letters)
             y += self.line
 
     def _picture(self, unit: Unit | None) -> Image.Image | None:
@@ -202,48 +199,3 @@ class _Canvas:
             return picture.resize((int(scale) * picture.width, int(scale) * picture.height), Image.Resampling.NEAREST)
         size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
         return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
-
-    def _wrapped(self, words: str, font: Any, width: int, lines: int) -> list[str]:
-        """`words` on at most `lines` lines of `width` pixels, broken at spaces; an ellipsis ends what is cut."""
-        done = [""]
-        rest = words.split()
-        while rest:
-            longer = f"{done[-1]} {rest[0]}".strip()
-            if font.getlength(longer) <= width:
-                done[-1] = longer
-                rest.pop(0)
-            elif len(done) < lines and done[-1]:
-                done.append("")
-            else:
-                break
-        if rest:
-            line = " ".join([done[-1], *rest]).strip()
-            while line and font.getlength(line + "…") > width:
-                line = line[:-1].rstrip()
-            done[-1] = line + "…"
-        return done
-
-
-@cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def _printable(label: str, otherwise: str) -> str:
-    """`label`, or `otherwise` where the bundled font lacks one of its characters."""
-    line = text(label, 120)
-    try:
-        return (
-            line
-            if line.strip() and all(_drawn(character) for character in line if character != " ")
-            else text(otherwise, 120)
-        )
-    except (UnicodeError, OSError, ValueError):
-        return text(otherwise, 120)
-
-
-@cache
-def _drawn(character: str) -> bool:
-    """Whether the font has a glyph of its own for `character`, told by its likeness to that of a non-character."""
-    font = _font(24)
-    return bytes(font.getmask(character)) != bytes(font.getmask("\U0010fffe"))

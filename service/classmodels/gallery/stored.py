@@ -3,14 +3,13 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import suppress
 
 from PIL import Image
 
-from classmodels.errors import DamagedError
 from classmodels.gallery.units import Unit
 from classmodels.store import FileEntry
 from classmodels.store.base import Read
+from classmodels.store.believed import read_believed
 
 LARGEST = 1 << 24
 """Pixels of the largest picture that is decoded."""
@@ -18,11 +17,8 @@ LARGEST = 1 << 24
 
 def file_of(unit: Unit, file: FileEntry, read: Read) -> bytes | None:
     """The bytes of a unit's file; None where they are not there or not those that its record names."""
-    with suppress(DamagedError):
-        data = read(unit.folder + file.name)
-        if data is not None and hashlib.sha256(data).hexdigest() == file.sha256:
-            return data
-    return None
+    data = read_believed(read, unit.folder + file.name)
+    return data if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
 
 
 def image_of(unit: Unit, read: Read) -> Image.Image | None:

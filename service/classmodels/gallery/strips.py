@@ -17,6 +17,7 @@ from classmodels.gallery.units import Unit
 from classmodels.image import DURATION, frame_steps
 from classmodels.store import FileEntry, Store
 from classmodels.store.base import Read
+from classmodels.store.believed import read_believed
 
 FILMS = 120
 """Animations of the largest gallery that has strips."""
@@ -62,7 +63,7 @@ def _written(store: Store, unit: Unit, read: Read, prefix: str) -> dict[str, Any
     strip = _strip(data, film, kept, (width, height)) if data is not None else None
     if strip is None:
         return None
-    if store.read(prefix + href) != strip:
+    if read_believed(store.read, prefix + href) != strip:
         store.write(prefix + href, strip)
     taken = frame_steps(count, steps)
     return {

@@ -238,10 +238,13 @@ def _disagreement(unit: Unit) -> float | None:
     return number(max([*known, own]) - min([*known, own]), 4) if known and own is not None else None
 
 
-def rerun(job: str, unit: Unit) -> str:
-    """The command that makes the image of `unit` once more, into a folder of its own; `job` is the name of the job."""
-    only = f"{glob.escape(unit.model)}/{glob.escape(unit.recipe)}/{unit.class_index}"
-    return f"classmodels run {shlex.quote(text(job))}.yaml --only {shlex.quote(text(only))} --output ./again"
+def rerun(job: str, unit: Unit | None = None) -> str:
+    """The command that makes the images of the job of that name, or that of `unit`, once more, into another folder."""
+    command = f"classmodels run {shlex.quote(text(job) + '.yaml')}"
+    if unit is not None:
+        only = f"{glob.escape(unit.model)}/{glob.escape(unit.recipe)}/{unit.class_index}"
+        command += f" --only {shlex.quote(text(only))}"
+    return f"{command} --output ./again"
 
 
 def _verdict(judged: Judged, judge: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ which it stays under LIMIT; a gallery of thousands of images is larger with any,
 """
 
 import base64
-import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,16 +13,15 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from classmodels.errors import StoreError
 from classmodels.gallery.page import render_page
 from classmodels.gallery.shares import measure
+from classmodels.gallery.stored import file_of
 from classmodels.gallery.units import Unit, read_units
 from classmodels.gallery.view import view_of
 from classmodels.results.place import Place
 from classmodels.results.survey import the_gallery
-from classmodels.store import FileEntry
 from classmodels.store.base import Read
-from classmodels.store.believed import read_believed
+from classmodels.store.folder import FolderStore
 
 LIMIT = 4_700_000
 """Bytes of pictures and films in a page of less than 5 MB, which mail and chat still take."""
@@ -92,14 +90,10 @@ def export(place: Place, page: str) -> Exported:
     done = [entry["state"] == "done" for entry in view["units"]]
     view["contrast"] = [pair for pair in view["contrast"] if done[pair["score"]] and done[pair["probability"]]]
     data = render_page(view, alone=True).encode()
-    target = Path(page)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    except OSError as error:
-        raise StoreError(f"cannot write {page}: {error.strerror}") from error
+    target = Path(page).absolute()
+    FolderStore(str(target.parent)).write(target.name, data)
     return Exported(
-        page=str(target),
+        page=str(Path(page)),
         job=gallery.plan.job,
         run12=gallery.plan.run12,
         images=sum(bool(image) for image, _ in inlined),
@@ -117,16 +111,10 @@ def _length(inlined: list[tuple[str, str]]) -> int:
 def _inlined(unit: Unit, read: Read, size: Size) -> tuple[str, str]:
     """Picture and film of `unit` as data URIs; empty where there is none."""
     assert unit.record is not None
-    image = _picture(_right(unit, unit.record.image, read), size)
+    image = _picture(file_of(unit, unit.record.image, read), size)
     animation = unit.record.animation
-    film = _film(_right(unit, animation, read), size) if animation is not None and size.frames else ""
+    film = _film(file_of(unit, animation, read), size) if animation is not None and size.frames else ""
     return image, film
-
-
-def _right(unit: Unit, file: FileEntry, read: Read) -> bytes | None:
-    """The bytes of a unit's file, if they are those that its record names."""
-    data = read_believed(read, unit.folder + file.name)
-    return data if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
 
 
 def _picture(data: bytes | None, size: Size) -> str:
