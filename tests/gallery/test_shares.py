@@ -8,6 +8,7 @@ from classmodels.gallery import write_gallery
 from classmodels.gallery.formula import filters, regularizer
 from classmodels.gallery.shares import LEAST, SAMPLE, count, measure, x0_of
 from classmodels.gallery.units import read_units
+from classmodels.gallery.view import view_of
 from classmodels.job.presets import PRESETS
 
 GREY = np.array([127, 128, 127], np.uint8)
@@ -135,3 +136,24 @@ def test_formulas_say_what_the_presets_do():
 def test_settings_that_are_no_recipe_have_no_formula(settings):
     assert regularizer(settings) == ""
     assert filters(settings) == []
+
+
+def test_a_recipe_that_clips_pixels_to_x0_is_not_called_the_one_with_most(finished_run, monkeypatch):
+    from conftest import FinishedRun
+
+    x0 = iter((0.5, 0.2, 0.1))
+
+    def picture(run, seed):
+        pixels = grey(run.side)
+        pixels[: round(run.side * next(x0))] = 128
+        return Image.fromarray(pixels)
+
+    monkeypatch.setattr(FinishedRun, "picture", picture)
+    settings = {"clipped": {"regularizers": {"small_norm": {"percentile": 50}}}, "l1": {"regularizers": {"l1": 1}}}
+    run = finished_run(
+        recipes=("clipped", "l1", "l2"), settings=settings, side=20, classes={1: "a"}, judges=(), animation=None
+    )
+    units = read_units(run.store, run.plan)
+    rows = view_of(units, run.plan, measure(run.store, units))["regularizers"]
+    assert [row["at_x0"] for row in rows] == [0.5, 0.2, 0.1]
+    assert ["most at x0" in row["marks"] for row in rows] == [False, True, False]

@@ -40,6 +40,12 @@ def filters(settings: dict[str, Any]) -> list[str]:
     return phrases
 
 
+def clips(settings: dict[str, Any]) -> bool:
+    """Whether pixels are set to x0 outright, whatever the regularizer leaves of them."""
+    given = _part(settings, "regularizers")
+    return any(_number(_part(given, name), "percentile") > 0 for name in ("small_norm", "small_contribution"))
+
+
 def _every(part: dict[str, Any]) -> str:
     every = int(_number(part, "every")) or 1
     return "after every step" if every == 1 else f"after every {every} steps"

@@ -99,7 +99,7 @@ def regularizer_table(
 ) -> list[dict[str, Any]]:
     """A row for each model and recipe that has images: its regularizer, and what that leaves in them.
 
-    marks: what it has most or fewest of, among the recipes of its model.
+    marks: what it has most or fewest of, among the recipes of its model; clipping to x0 does not count as having most.
     """
     done: dict[Variant, list[Unit]] = defaultdict(list)
     for unit in units:
@@ -117,6 +117,7 @@ def regularizer_table(
                 "regularizer": formula.regularizer(settings),
                 "x0": formula.x0(settings),
                 "filters": formula.filters(settings),
+                "clips": formula.clips(settings),
                 "logit": mean([logit for unit in mine if (logit := _logit(unit)) is not None]),
                 "saturated": number(seen.saturated, 4) if seen else None,
                 "at_x0": number(seen.at_x0, 4) if seen else None,
@@ -132,9 +133,10 @@ def regularizer_table(
             ("saturated", min, "fewest saturated"),
             ("at_x0", max, "most at x0"),
         ):
-            values = [row[name] for row in rivals]
+            compared = [row for row in rivals if name != "at_x0" or not row["clips"]]
+            values = [row[name] for row in compared]
             if len(set(values)) > 1:
-                for row in rivals:
+                for row in compared:
                     row["marks"] += [mark] if row[name] == best(values) else []
     return table
 
