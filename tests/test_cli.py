@@ -49,6 +49,8 @@ COMMANDS = [
     "gallery",
     "export",
     "prune",
+    "figure",
+    "cite",
     "fetch",
     "info",
     "worker",

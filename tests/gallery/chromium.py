@@ -1,7 +1,9 @@
 """Headless Chromium for tests of pages: skipped where there is none, and every word in its console is a failure."""
 
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +84,27 @@ class Browser:
 
     def move(self, x, y):
         self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def memory(self):
+        """Bytes that the process of the page has for itself: what the browser's task manager calls its memory."""
+        parents = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:  # it has ended meanwhile
+                continue
+        ours = {self.driver.service.process.pid}
+        while more := {process for process, parent in parents.items() if parent in ours} - ours:
+            ours |= more
+        found = [0]
+        for process in ours:
+            try:
+                if b"--type=renderer" in Path(f"/proc/{process}/cmdline").read_bytes():
+                    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+                    found.append(sum(int(kilo) for kilo in re.findall(r"Private_\w+: +(\d+) kB", rollup)) * 1024)
+            except OSError:
+                continue
+        return max(found)
 
     @property
     def title(self):

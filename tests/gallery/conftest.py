@@ -100,6 +100,7 @@ class FinishedRun:
                 licence="Apache-2.0",
                 identity={
                     "checkpoint_sha256": hashlib.sha256(model.encode()).hexdigest(),
+                    "input": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
                     "source": {"factory": "a:b"},
                 },
                 notes=self.notes,

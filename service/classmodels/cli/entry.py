@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from classmodels import __version__
-from classmodels.cli import cluster, follow, jobs, nightly, results, worker
+from classmodels.cli import cluster, follow, jobs, nightly, papers, results, worker
 from classmodels.errors import ClassmodelsError
 
 
@@ -28,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _module in (jobs, cluster, follow, worker, nightly, results):
+for _module in (jobs, cluster, follow, worker, nightly, results, papers):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             cli.add_command(_command)

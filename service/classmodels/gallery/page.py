@@ -11,7 +11,10 @@ from typing import Any
 from markupsafe import Markup
 
 from classmodels.gallery.html import BESIDE, render
+from classmodels.gallery.shares import measure
 from classmodels.gallery.sheet import contact_sheet
+from classmodels.gallery.strips import write_strips
+from classmodels.gallery.thumbs import write_thumbs
 from classmodels.gallery.units import read_units
 from classmodels.gallery.view import view_of
 from classmodels.store import RunPlan, Store
@@ -40,7 +43,8 @@ def write_gallery(
     """
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
-    view = view_of(units, plan)
+    strips, thumbs = write_strips(store, units, prefix), write_thumbs(store, units, prefix)
+    view = view_of(units, plan, measure(store, units), strips, thumbs)
     sheet, page = drawn(view) or contact_sheet(store, units, plan.job), render_page(view).encode()
     digests = {name: sha256(data).hexdigest() for name, data in ((SHEET, sheet), (PAGE, page))}
     for name, data in ((SHEET, sheet), (DATA, sealed(_json_bytes({**view, "files": digests}))), (PAGE, page)):
@@ -70,7 +74,7 @@ def render_page(view: Mapping[str, Any], *, alone: bool = False) -> str:
     return render(
         "gallery.html",
         ["gallery.css"],
-        ["gallery.js"],
+        ["parts.js", "gallery.js", "ascent.js", "detail.js"],
         "data:" if alone else BESIDE,
         view=view,
         classes=_by_class(view),

@@ -4,22 +4,20 @@ One model and recipe: a grid with the class's name under each image. Several, fo
 eye can compare. Several for many classes: a block each. What cannot be shown leaves a pale tile, never an error.
 """
 
-import hashlib
 import io
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from classmodels.gallery.plain import text
+from classmodels.gallery.lettering import font, printable, wrapped
+from classmodels.gallery.stored import image_of
 from classmodels.gallery.units import Unit
 from classmodels.store import Store
 from classmodels.store.base import Read
-from classmodels.store.believed import PIXELS, read_believed
 
 WIDTH = 3600
 """Widest sheet in pixels."""
@@ -64,9 +62,9 @@ def contact_sheet(store: Store, units: Sequence[Unit], job: str) -> bytes:
 
     tile = _tile(max((1 + max((c.column for c in cells), default=0) for _, cells in blocks), default=1))
     canvas = _Canvas(tile)
-    said = [f"Job {_printable(job, 'unnamed')}"]
+    said = [f"Job {printable(job, 'unnamed')}"]
     if len(variants) == 1:
-        said.append(_printable(" · ".join(variants[0][:2]), ""))
+        said.append(printable(" · ".join(variants[0][:2]), ""))
     if len(kept) < len(indices):
         said.append(f"the first {len(kept)} of {len(indices)} classes")
     if len(variants) < found:
@@ -84,7 +82,7 @@ def _titles(variants: Sequence[tuple[str, str, str, str]]) -> list[str]:
     titles = []
     for model, recipe, model12, recipe12 in variants:
         parts = [model] * (models or not recipes) + [recipe] * recipes + [f"{model12} {recipe12}"] * same_names
-        titles.append(_printable(" · ".join(parts), f"{model12} {recipe12}"))
+        titles.append(printable(" · ".join(parts), f"{model12} {recipe12}"))
     return titles
 
 
@@ -113,7 +111,7 @@ def _blocks(grid: list[list[Unit | None]], labels: list[str], titles: list[str])
 def _named(unit: Unit | None, otherwise: str) -> str:
     """The label a model itself gives the class: two models may count their classes differently."""
     label = unit.record.label if unit is not None and unit.record is not None else otherwise
-    return _printable(label, f"class {unit.class_index}" if unit is not None else "")
+    return printable(label, f"class {unit.class_index}" if unit is not None else "")
 
 
 def _tile(columns: int) -> int:
@@ -126,23 +124,23 @@ class _Canvas:
     def __init__(self, tile: int) -> None:
         self.tile = tile
         self.size = max(11, tile // 12)
-        self.font = _font(self.size)
-        self.large = _font(round(self.size * 1.6))
-        self.small = _font(max(10, self.size - 4))
+        self.font = font(self.size)
+        self.large = font(round(self.size * 1.6))
+        self.small = font(max(10, self.size - 4))
         self.line = round(self.size * 1.3)
 
     def png(self, blocks: list[tuple[str, list[_Cell]]], pictures: Iterator[Image.Image | None], footer: str) -> bytes:
         """The finished sheet as PNG bytes. pictures: those of the cells, block by block."""
         columns = max((c.column + 1 for _, cells in blocks for c in cells), default=1)
         width = max(2 * MARGIN + columns * (self.tile + GAP) - GAP, 480)
-        footer_lines = self._wrapped(footer, self.small, width - 2 * MARGIN, 4)
+        footer_lines = wrapped(footer, self.small, width - 2 * MARGIN, 4)
         height = 2 * MARGIN + sum(self._height(title, cells) for title, cells in blocks) + self.line * len(footer_lines)
         sheet = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(sheet)
         top = MARGIN
         for title, cells in blocks:
             if title:
-                line = self._wrapped(title, self.large, width - 2 * MARGIN, 1)[0]
+                line = wrapped(title, self.large, width - 2 * MARGIN, 1)[0]
                 draw.text((MARGIN, top + self.line // 2), line, INK, self.large)
             pitch = self._pitch(cells)
             for cell in cells:
@@ -170,10 +168,8 @@ class _Canvas:
     def _under(self, cell: _Cell) -> list[tuple[str, Any, tuple[int, int, int]]]:
         """The lines under a tile: the class's name on up to two, the recipe's in grey."""
         name, _, variant = cell.label.partition("\n")
-        lines = [(line, self.font, INK) for line in self._wrapped(name, self.font, self.tile, 1 if variant else 2)]
-        return lines + [
-            (line, self.small, SOFT) for line in self._wrapped(variant, self.small, self.tile, 1) if variant
-        ]
+        lines = [(line, self.font, INK) for line in wrapped(name, self.font, self.tile, 1 if variant else 2)]
+        return lines + [(line, self.small, SOFT) for line in wrapped(variant, self.small, self.tile, 1) if variant]
 
     def _draw(
         self,
@@ -190,73 +186,21 @@ class _Canvas:
             # Pictures stand on their captions, however wide or tall they are.
             sheet.paste(picture, (left + (self.tile - picture.width) // 2, top + self.tile - picture.height))
         y = top + self.tile + GAP // 2
-        for line, font, ink in self._under(cell):
-            draw.text((left + (self.tile - font.getlength(line)) / 2, y), line, ink, font)
+        for line, letters, ink in self._under(cell):
+            draw.text((left + (self.tile - letters.getlength(line)) / 2, y), line, ink, letters)
             y += self.line
-
-    def _wrapped(self, words: str, font: Any, width: int, lines: int) -> list[str]:
-        """`words` on at most `lines` lines of `width` pixels, broken at spaces; an ellipsis ends what is cut."""
-        done = [""]
-        rest = words.split()
-        while rest:
-            longer = f"{done[-1]} {rest[0]}".strip()
-            if font.getlength(longer) <= width:
-                done[-1] = longer
-                rest.pop(0)
-            elif len(done) < lines and done[-1]:
-                done.append("")
-            else:
-                break
-        if rest:
-            line = " ".join([done[-1], *rest]).strip()
-            while line and font.getlength(line + "…") > width:
-                line = line[:-1].rstrip()
-            done[-1] = line + "…"
-        return done
 
 
 def _picture(read: Read, unit: Unit | None, tile: int) -> Image.Image | None:
     """The picture of a unit in the size of a tile, if it is the one that its record names."""
     if unit is None or unit.record is None:
         return None
-    entry = unit.record.image
-    data = read_believed(read, unit.folder + entry.name)
-    if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+    picture = image_of(unit, read)
+    if picture is None or picture.size != (unit.record.image.width, unit.record.image.height):
         return None
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.size != (entry.width, entry.height) or image.width * image.height > PIXELS:
-                return None
-            picture = image.convert("RGB")
-    except Exception:  # what Pillow raises on bytes made to mislead it is of many kinds
-        return None
+    picture = picture.convert("RGB")
     scale = tile / max(picture.size)
     if scale > 2:  # a few pixels, each of which is to be seen
         return picture.resize((int(scale) * picture.width, int(scale) * picture.height), Image.Resampling.NEAREST)
     size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
-
-
-@cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def _printable(label: str, otherwise: str) -> str:
-    """`label`, or `otherwise` where the bundled font lacks one of its characters."""
-    line = text(label, 120)
-    try:
-        return (
-            line
-            if line.strip() and all(_drawn(character) for character in line if character != " ")
-            else text(otherwise, 120)
-        )
-    except (UnicodeError, OSError, ValueError):
-        return text(otherwise, 120)
-
-
-@cache
-def _drawn(character: str) -> bool:
-    """Whether the font has a glyph of its own for `character`, told by its likeness to that of a non-character."""
-    font = _font(24)
-    return bytes(font.getmask(character)) != bytes(font.getmask("\U0010fffe"))

@@ -4,22 +4,32 @@ A pure function of the plan, its records and their verdicts: no clock, no host, 
 renders it; it is also stored beside the page as gallery.json for whoever wants to read a gallery by program.
 """
 
+import glob
 import json
 import re
+import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from classmodels.gallery.agreement import TOP, contrast, panel_table, ranking
 from classmodels.gallery.plain import curve, neutral_settings, number, rows, text
+from classmodels.gallery.shares import Shares, Variant, regularizer_table
 from classmodels.gallery.units import Judged, Unit
 from classmodels.store import FileEntry, RunPlan
 from classmodels.store.records import gallery_prefix
 
 
-def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
-    """The view of `units`, as `read_units` gave them for `plan`.
+def view_of(
+    units: list[Unit],
+    plan: RunPlan,
+    shares: Mapping[Variant, Shares] | None = None,
+    strips: Mapping[str, dict[str, Any]] | None = None,
+    thumbs: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The view of `units`, as `read_units` gave them for `plan`; shares are from `measure`, strips and thumbs from
+    `write_strips` and `write_thumbs`.
 
     `models`, `recipes`, `judges`, `classes`, `steps`, `numerics` and `packages` are lists that `units` point into by
     position.
@@ -68,7 +78,11 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
                 "nondeterministic": [text(name) for name in record.nondeterministic[:20]],
                 "numerics": numerics.place(record.numerics),
                 "package": packages.place(record.package),
+                "thumb": (thumbs or {}).get(unit.key),
+                "strip": (strips or {}).get(unit.key),
                 "held_out": _held_out(unit.judged),
+                "disagreement": _disagreement(unit),
+                "command": rerun(plan.job, unit),
                 "verdicts": [_verdict(judged, judge_at[judged.judge.judge12]) for judged in unit.judged],
             }
         shown.append(entry)
@@ -87,6 +101,7 @@ def view_of(units: list[Unit], plan: RunPlan) -> dict[str, Any]:
         "numerics": numerics.items,
         "packages": packages.items,
         "panel": panel_table(units, model_at, recipe_at),
+        "regularizers": regularizer_table(units, shares or {}, model_at, recipe_at),
         "contrast": contrast(units),
     }
 
@@ -169,7 +184,7 @@ def _judges(units: list[Unit]) -> list[dict[str, Any]]:
 
 
 def _classes(units: list[Unit]) -> tuple[list[dict[str, Any]], list[int]]:
-    """The classes in order of appearance, and each unit's position among them.
+    """The classes in order of appearance, and each unit's position among them. id: the address of a class in the page.
 
     Two models' classes are one where index and first synonym agree. A unit without a record, and so without a label,
     joins whatever class has its index.
@@ -189,6 +204,10 @@ def _classes(units: list[Unit]) -> tuple[list[dict[str, Any]], list[int]]:
             entry["label"] = label
         of_unit.append(key)
     place = {key: position for position, key in enumerate(keys)}
+    times: Counter[int] = Counter()
+    for entry in keys.values():
+        times[entry["index"]] += 1
+        entry["id"] = f"{entry['index']}" + (f"-{times[entry['index']]}" if times[entry["index"]] > 1 else "")
     return list(keys.values()), [place[key] for key in of_unit]
 
 
@@ -208,6 +227,24 @@ def _held_out(judged: tuple[Judged, ...]) -> dict[str, Any]:
         "same_family": sum(j.answered and j.relation == "same family" for j in asked),
         "probability": seen.probability,
     }
+
+
+def _disagreement(unit: Unit) -> float | None:
+    """The widest gap between two probabilities of the class: the network's own, and each held-out judge's."""
+    assert unit.record is not None
+    said = [j.verdict.probability for j in unit.judged if j.held_out and j.verdict is not None]
+    own = unit.record.outcome.probability
+    known = [probability for probability in said if probability is not None]
+    return number(max([*known, own]) - min([*known, own]), 4) if known and own is not None else None
+
+
+def rerun(job: str, unit: Unit | None = None) -> str:
+    """The command that makes the images of the job of that name, or that of `unit`, once more, into another folder."""
+    command = f"classmodels run {shlex.quote(text(job) + '.yaml')}"
+    if unit is not None:
+        only = f"{glob.escape(unit.model)}/{glob.escape(unit.recipe)}/{unit.class_index}"
+        command += f" --only {shlex.quote(text(only))}"
+    return f"{command} --output ./again"
 
 
 def _verdict(judged: Judged, judge: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ which it stays under LIMIT; a gallery of thousands of images is larger with any,
 """
 
 import base64
-import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from classmodels.gallery.page import render_page
+from classmodels.gallery.shares import measure
+from classmodels.gallery.stored import file_of
 from classmodels.gallery.units import Unit, read_units
 from classmodels.gallery.view import view_of
 from classmodels.results.place import Place
 from classmodels.results.survey import the_gallery
-from classmodels.store import FileEntry
 from classmodels.store.base import Read
-from classmodels.store.believed import PIXELS, read_believed
+from classmodels.store.believed import PIXELS
 from classmodels.store.folder import FolderStore
 
 LIMIT = 4_700_000
@@ -67,7 +67,7 @@ def export(place: Place, page: str) -> Exported:
     """Write the gallery that `place` means into the file `page`. Raises InputError where it means none, or several."""
     gallery = the_gallery(place)
     units = read_units(place.store, gallery.plan)
-    view = view_of(units, gallery.plan)
+    view = view_of(units, gallery.plan, measure(place.store, units))
     shown = [unit for unit in units if unit.record is not None]
     with place.store.reading() as read, ThreadPoolExecutor(THREADS, "export") as threads:
 
@@ -94,7 +94,7 @@ def export(place: Place, page: str) -> Exported:
     target = Path(page)
     FolderStore(target.parent).write(target.name, data)  # whole, or not at all
     return Exported(
-        page=str(target),
+        page=str(Path(page)),
         job=gallery.plan.job,
         run12=gallery.plan.run12,
         images=sum(bool(image) for image, _ in inlined),
@@ -112,16 +112,10 @@ def _length(inlined: list[tuple[str, str]]) -> int:
 def _inlined(unit: Unit, read: Read, size: Size) -> tuple[str, str]:
     """Picture and film of `unit` as data URIs; empty where there is none."""
     assert unit.record is not None
-    image = _picture(_right(unit, unit.record.image, read), size)
+    image = _picture(file_of(unit, unit.record.image, read), size)
     animation = unit.record.animation
-    film = _film(_right(unit, animation, read), size) if animation is not None and size.frames else ""
+    film = _film(file_of(unit, animation, read), size) if animation is not None and size.frames else ""
     return image, film
-
-
-def _right(unit: Unit, file: FileEntry, read: Read) -> bytes | None:
-    """The bytes of a unit's file, if they are those that its record names."""
-    data = read_believed(read, unit.folder + file.name)
-    return data if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
 
 
 def _picture(data: bytes | None, size: Size) -> str:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from classmodels.errors import DamagedError
 from classmodels.gallery.page import DATA, PAGE, SHEET, pointer
+from classmodels.gallery.small import is_small, is_whole
 from classmodels.results.names import files_of
 from classmodels.results.place import Place
 from classmodels.results.progress import Meter
@@ -33,6 +34,7 @@ from classmodels.store.seal import has_seal, is_sealed
 THREADS = 32
 REDO = "delete this record and run the job again to have it made anew; in a pulled folder, pull again"
 REBUILD = "run the job again, or only rebuild the page with `classmodels gallery`"
+REMAKE = "delete it and rebuild the page with `classmodels gallery`; in a pulled folder too"
 REPOINT = "delete it, and run the job again to have it made anew; in a pulled folder, pull again"
 JUDGE_AGAIN = "delete this verdict and run the job again to have it given anew; in a pulled folder, pull again"
 
@@ -210,6 +212,12 @@ def _gallery(gallery: Gallery, found: Survey, look: _Look, images: dict[str, str
                 wrong = "it cannot be read"
         if wrong:
             look.differs(key, wrong, REBUILD)
+    for key, entry in gallery.objects.items():
+        name = key.removeprefix(gallery.prefix)
+        if is_small(name):
+            data, wrong = look.read(key, entry)
+            if data is None or not is_whole(name, data):
+                look.differs(key, wrong or "its bytes are not those that were written", REMAKE)
     return look
 
 
