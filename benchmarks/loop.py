@@ -208,16 +208,15 @@ def memory_apart(name: str, network: str, batch: int) -> int:
 
 
 def peak_memory(name: str, network: str, here: Machine, batch: int) -> int:
-    """Peak of this process in MiB, less what it holds before, when `name` alone runs a few iterations."""
+    """Peak of this process in MiB, torch and network included, when `name` alone runs a few iterations."""
     everyone, _ = contestants(classifier_of(network, here.device), here, batch)
     chosen = next(each for each in everyone if each.name == name)
     del everyone
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with memory_kept():
         for _ in range(3):
             chosen.iterate()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 if __name__ == "__main__":
