@@ -115,7 +115,8 @@ def classifier_of(network: str | None, device: torch.device, size: int | None = 
         return load(resolve(ModelSpec.model_validate(own), Path(), None, None)).to(device, torch.channels_last)
     torch.manual_seed(0)
     net = import_torchvision().models.get_model(network, weights=None).eval().requires_grad_(False)
-    return wrap(net.to(device), InputSpec(size=(224, 224)), name=network).to(device, torch.channels_last)
+    spec = InputSpec(size=(size or 224, size or 224))
+    return wrap(net.to(device), spec, name=network).to(device, torch.channels_last)
 
 
 def race(network: str, here: Machine, batch: int | None, seconds: float) -> dict[str, Any]:
