@@ -115,7 +115,8 @@ def classifier_of(network: str | None, device: torch.device, size: int | None = 
         return load(resolve(ModelSpec.model_validate(own), Path(), None, None)).to(device, torch.channels_last)
     torch.manual_seed(0)
     net = import_torchvision().models.get_model(network, weights=None).eval().requires_grad_(False)
-    return wrap(net.to(device), InputSpec(size=(224, 224)), name=network).to(device, torch.channels_last)
+    spec = InputSpec(size=(size or 224, size or 224))
+    return wrap(net.to(device), spec, name=network).to(device, torch.channels_last)
 
 
 def race(network: str, here: Machine, batch: int | None, seconds: float) -> dict[str, Any]:
@@ -208,16 +209,15 @@ def memory_apart(name: str, network: str, batch: int) -> int:
 
 
 def peak_memory(name: str, network: str, here: Machine, batch: int) -> int:
-    """Peak of this process in MiB, less what it holds before, when `name` alone runs a few iterations."""
+    """Peak of this process in MiB, torch and network included, when `name` alone runs a few iterations."""
     everyone, _ = contestants(classifier_of(network, here.device), here, batch)
     chosen = next(each for each in everyone if each.name == name)
     del everyone
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with memory_kept():
         for _ in range(3):
             chosen.iterate()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 if __name__ == "__main__":

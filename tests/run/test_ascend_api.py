@@ -153,3 +153,9 @@ def test_a_refused_backend_leaves_the_threads_as_they_were(tiny_nets) -> None:
     with pytest.raises(InputError):
         classmodels.ascend(tiny_nets["linear"](), 0, QUICK, input=INPUT, backend="cuda")
     assert torch.get_num_threads() == before
+
+
+def test_the_numerics_say_whether_batch_norm_was_folded(tiny_nets) -> None:
+    normed = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), tiny_nets["conv"]())
+    assert classmodels.ascend(normed, 0, QUICK, input=INPUT).numerics["folded"] is True
+    assert classmodels.ascend(tiny_nets["conv"](), 0, QUICK, input=INPUT).numerics["folded"] is False
