@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from classmodels.image import decode_png, encode_animation, encode_png, frame_steps, to_pixels
+from classmodels.film import frame_steps
+from classmodels.image import decode_png, encode_animation, encode_png, to_pixels
 
 
 def noise(height=12, width=9, channels=3, seed=0):

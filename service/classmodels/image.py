@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from classmodels.film import DURATION
+
 Pixels = NDArray[np.uint8]
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "gif": "image/gif", "apng": "image/apng"}
-DURATION = 3000
-"""Length of an animation in milliseconds; the last frame stays for as long again."""
 
 
 def to_pixels(x: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]) -> Pixels:
@@ -63,8 +63,3 @@ def encode_animation(frames: Sequence[Pixels], kind: str) -> bytes:
         options |= {"quality": 75, "method": 2, "minimize_size": False}
     pictures[0].save(buffer, {"webp": "WEBP", "gif": "GIF", "apng": "PNG"}[kind], **options)
     return buffer.getvalue()
-
-
-def frame_steps(frames: int, steps: int) -> list[int]:
-    """After how many steps each frame is taken: evenly from 0 to `steps`, both included, none twice."""
-    return sorted({round(index * steps / (frames - 1)) for index in range(frames)})

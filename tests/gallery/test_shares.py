@@ -56,9 +56,7 @@ class Painted:
             pixels[: round(run.side * next(paint))] = 255
             return Image.fromarray(pixels)
 
-        from conftest import FinishedRun
-
-        monkeypatch.setattr(FinishedRun, "picture", picture)
+        monkeypatch.setattr(type(finished_run()), "picture", picture)
         self.run = finished_run(side=20, animation=None, judges=(), **how)
         self.units = read_units(self.run.store, self.run.plan)
 
@@ -139,8 +137,6 @@ def test_settings_that_are_no_recipe_have_no_formula(settings):
 
 
 def test_a_recipe_that_clips_pixels_to_x0_is_not_called_the_one_with_most(finished_run, monkeypatch):
-    from conftest import FinishedRun
-
     x0 = iter((0.5, 0.2, 0.1))
 
     def picture(run, seed):
@@ -148,7 +144,7 @@ def test_a_recipe_that_clips_pixels_to_x0_is_not_called_the_one_with_most(finish
         pixels[: round(run.side * next(x0))] = 128
         return Image.fromarray(pixels)
 
-    monkeypatch.setattr(FinishedRun, "picture", picture)
+    monkeypatch.setattr(type(finished_run()), "picture", picture)
     settings = {"clipped": {"regularizers": {"small_norm": {"percentile": 50}}}, "l1": {"regularizers": {"l1": 1}}}
     run = finished_run(
         recipes=("clipped", "l1", "l2"), settings=settings, side=20, classes={1: "a"}, judges=(), animation=None

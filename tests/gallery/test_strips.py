@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from altered import said_again
 from classmodels.gallery import strips, thumbs, write_gallery
 from classmodels.gallery.units import read_units
 from classmodels.image import encode_animation
@@ -38,7 +39,7 @@ def film(run, colours, kind="webp"):
     record = json.loads(run.store.read(unit.key))
     changed = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "width": 40, "height": 20}
     record["animation"] |= changed | {"frames": len(pictures)}
-    run.store.write(unit.key, json.dumps(record).encode())
+    run.store.write(unit.key, said_again(record))
     return strips.write_strips(run.store, units_of(run), PREFIX)
 
 
@@ -68,7 +69,7 @@ def test_a_record_that_says_another_film_than_there_is_has_no_strip(finished_run
     run = finished_run(classes={1: "one"})
     record = json.loads(run.store.read(run.keys[0]))
     record["animation"][changed[0]] = changed[1]
-    run.store.write(run.keys[0], json.dumps(record).encode())
+    run.store.write(run.keys[0], said_again(record))
     assert strips.write_strips(run.store, units_of(run), PREFIX) == {}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from places import first, flip
 
+from altered import said_again
 from classmodels.errors import InputError
 from classmodels.results.chosen import chosen
 from classmodels.results.cite import cite
@@ -135,7 +136,7 @@ def test_cite_says_where_the_balance_is_not_exact(in_folder: Place) -> None:
         if key.endswith(".json"):
             record = json.loads(in_folder.store.read(key) or b"")
             record["recipe"]["settings"]["optimizer"]["normalize"] = "rms"
-            in_folder.store.write(key, json.dumps(record).encode())
+            in_folder.store.write(key, said_again(record))
     quick, calm = cite(in_folder).methods.split("\n")[1:3]
     assert "the penalty weighs against the direction of the step" in calm
     assert "the penalty" not in quick
@@ -146,7 +147,7 @@ def test_the_braces_of_bibtex_close_whatever_a_record_says(in_folder: Place) -> 
         if key.endswith(".json"):
             record = json.loads(in_folder.store.read(key) or b"")
             record["package"]["classmodels"] = "1}\\input{x"
-            in_folder.store.write(key, json.dumps(record).encode())
+            in_folder.store.write(key, said_again(record))
     bibtex = cite(in_folder).bibtex
     assert bibtex.count("{") == bibtex.count("}")
     assert "\\" not in bibtex

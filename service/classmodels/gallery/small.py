@@ -1,7 +1,7 @@
 """Small pictures that a gallery keeps beside its page, made from files of its units: `strips.py` and `thumbs.py` do.
 
-Each is named after the file it was made from and after its own bytes: `thumbs/<sha12>.<sha12>.jpg`. So what is there is
-not made again, and whoever reads one can tell whether it is what was written.
+Each is named after the file it was made from and after its own bytes: `thumbs/<sha12>.<sha12>.jpg`. So what is there
+and whole is not made again, and whoever reads one can tell.
 """
 
 import hashlib
@@ -9,29 +9,32 @@ import re
 from collections.abc import Callable
 
 from classmodels.store import FileEntry, Store
+from classmodels.store.base import Read
+from classmodels.store.believed import read_believed
 
 _NAME = re.compile(r"(?:strips|thumbs)/([0-9a-f]{12})\.([0-9a-f]{12})\.jpg")
 
 
 class Small:
-    """The pictures of one kind, `strips` or `thumbs`, below `prefix`. Raises StoreError."""
+    """The pictures of one kind, `strips` or `thumbs`, below `prefix`; `read` is the store's. Raises StoreError."""
 
-    def __init__(self, store: Store, prefix: str, kind: str) -> None:
-        self._store, self._prefix, self._kind = store, prefix, kind
+    def __init__(self, store: Store, read: Read, prefix: str, kind: str) -> None:
+        self._store, self._read, self._prefix, self._kind = store, read, prefix, kind
         names = (key.removeprefix(prefix) for key in store.list(f"{prefix}{kind}/"))
         self._there = {match[1]: match[0] for name in names if (match := _NAME.fullmatch(name))}
 
     def of(self, file: FileEntry, make: Callable[[], bytes | None]) -> str | None:
         """The picture made from `file`, relative to the prefix; None where it is not there and cannot be made."""
         source = file.sha256[:12]
-        if source not in self._there:
-            data = make()
-            if data is None:
-                return None
-            name = f"{self._kind}/{source}.{hashlib.sha256(data).hexdigest()[:12]}.jpg"
-            self._store.write(self._prefix + name, data)
-            self._there[source] = name
-        return self._there[source]
+        there = self._there.get(source)
+        if there is not None and is_whole(there, read_believed(self._read, self._prefix + there) or b""):
+            return there
+        data = make()
+        if data is None:
+            return None
+        name = f"{self._kind}/{source}.{hashlib.sha256(data).hexdigest()[:12]}.jpg"
+        self._store.write(self._prefix + name, data)
+        return name
 
 
 def is_small(name: str) -> bool:

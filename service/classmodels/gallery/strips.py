@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import Image
 
+from classmodels.film import DURATION, frame_steps
 from classmodels.gallery.small import Small
 from classmodels.gallery.stored import file_of, frames_of
 from classmodels.gallery.units import Unit
-from classmodels.image import DURATION, frame_steps
 from classmodels.store import FileEntry, Store
 from classmodels.store.base import Read
 
@@ -43,7 +43,7 @@ def write_strips(store: Store, units: Sequence[Unit], prefix: str) -> dict[str, 
     if len(filmed) > FILMS:
         return {}
     with store.reading() as read, ThreadPoolExecutor(THREADS, "strips") as threads:
-        small = Small(store, prefix, "strips")
+        small = Small(store, read, prefix, "strips")
         made = threads.map(lambda unit: _written(small, unit, read), filmed)
         return {unit.key: strip for unit, strip in zip(filmed, made, strict=True) if strip is not None}
 

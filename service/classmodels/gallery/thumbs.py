@@ -31,8 +31,8 @@ def write_thumbs(store: Store, units: Sequence[Unit], prefix: str) -> dict[str, 
     done = [unit for unit in units if unit.record is not None]
     if len(done) <= MANY:
         return {}
-    small = Small(store, prefix, "thumbs")
     with store.reading() as read, ThreadPoolExecutor(THREADS, "thumbs") as threads:
+        small = Small(store, read, prefix, "thumbs")
         written = threads.map(lambda unit: _written(small, unit, read), done)
         return {unit.key: href for unit, href in zip(done, written, strict=True) if href is not None}
 

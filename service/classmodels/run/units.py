@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from classmodels.errors import ClassmodelsError, FetchError, InputError, MachineError, StoreError
-from classmodels.image import frame_steps
+from classmodels.film import frame_steps
 from classmodels.job.plan import Task, Unit, by_task
 from classmodels.job.schema import Animation
 from classmodels.models.classifier import Classifier, load
