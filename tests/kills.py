@@ -127,14 +127,19 @@ class Outcome:
         return not (self.lost or self.different or self.states_left or self.others_left) and set(self.exits) == {0}
 
 
-def kill_at_every_operation(runs: Runs, job: Path, place: Callable[[str], str], expected: dict[str, Any]) -> Outcome:
+def kill_at_every_operation(
+    runs: Runs, job: Path, place: Callable[[str], str], expected: dict[str, Any], begun: Sequence[str] = ()
+) -> Outcome:
     """Kill a run at its first operation and run it again; another one at its second; and so on to the last.
 
-    place: an output of that name where nothing is yet. expected: what an undisturbed run leaves.
+    place: an output of that name where nothing is yet. expected: what an undisturbed run leaves. begun: what an earlier
+    run has done, as options of `run`; then every other operation is taken.
     """
     outcome = Outcome()
-    for number in range(1, 1000):
+    for number in range(1, 1000, 2 if begun else 1):
         output = place(f"at-{number}")
+        if begun:
+            assert runs.command(["run", str(job), "--output", output, *begun]).code == 0
         run = runs.run(job, output, at=number)
         survived = run.code is not None
         if not survived:

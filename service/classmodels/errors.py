@@ -38,14 +38,15 @@ class MachineError(ClassmodelsError):
 class StoreError(ClassmodelsError):
     """Storage cannot be read or written (exit code 4).
 
-    passing: whether the same may well succeed in a while, as with a server that restarts.
+    passing: whether the same may well succeed in a while, as with a server that restarts. full: whether there is no
+    room, so that something smaller may succeed.
     """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, passing: bool = False, full: bool = False) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.passing, self.full = passing, full
 
 
 class DamagedError(StoreError):

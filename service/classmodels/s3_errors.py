@@ -145,7 +145,7 @@ def store_error(error: Exception, endpoint: str, operation: str, bucket: str, ke
     verb = _VERBS.get(operation, operation)
     kind = DamagedError if isinstance(error, BodyDiffersError) else StoreError
     sentence = f"cannot {verb} {what} at {endpoint}: {reason}; {advice} [{operation}: {code}]"
-    return kind(sentence, passing=is_passing(error))
+    return kind(sentence, passing=is_passing(error), full=reason == _FULL[0])
 
 
 def is_missing(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -221,6 +222,46 @@ def test_a_pull_that_is_cut_off_leaves_nothing_wrong_and_the_next_goes_on_from_t
     report = bring(in_folder.store.uri, tmp_path / "here")
     assert report.objects == 24 - writes
     assert verified(tmp_path / "here").differences == []
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, (data, _) in tree(folder).items()}
+
+
+def test_a_second_pull_that_is_cut_off_anywhere_leaves_no_stale_page_to_the_third(
+    in_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [key for key in in_folder.store.list("units/") if "/0002" in key]
+    later = {key: in_folder.store.read(key) for key in some}
+    for key in some:
+        in_folder.store.delete(key)
+    bring(in_folder.store.uri, tmp_path / "first")
+    for key, data in later.items():
+        in_folder.store.write(key, data)
+    bring(in_folder.store.uri, tmp_path / "whole")
+    whole = content(tmp_path / "whole")
+    for writes in range(100):
+        here = tmp_path / f"cut-{writes}"
+        shutil.copytree(tmp_path / "first", here)
+        left, write = iter(range(writes)), FolderStore.write
+
+        def cut_off(self: FolderStore, key: str, data: bytes, left: Any = left, write: Any = write) -> None:
+            if next(left, None) is None:
+                raise StoreError("the plug is pulled")
+            write(self, key, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pulling, "THREADS", 1)
+            patch.setattr(FolderStore, "write", cut_off)
+            try:
+                bring(in_folder.store.uri, here)
+            except StoreError:
+                pass
+            else:
+                break
+        bring(in_folder.store.uri, here)
+        assert content(here) == whole, writes
+    assert writes > 8
 
 
 @pytest.mark.parametrize(

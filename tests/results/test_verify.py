@@ -257,9 +257,11 @@ def test_a_part_is_verified_by_itself(source: str) -> None:
     assert [len(verified(f"{source}/{recipe}").differences) for recipe in recipes] == [1, 0]
 
 
+@pytest.mark.parametrize("way", ["run", "gallery"])
 def test_whoever_follows_the_advice_has_everything_mended(
-    tmp_path: Path, write_job: Callable[..., Path], run_command: Command
+    tmp_path: Path, write_job: Callable[..., Path], run_command: Command, way: str
 ) -> None:
+    """way: which of the two is tried first where both are named."""
     animation = {"frames": 3, "format": "webp"}
     job = write_job(tmp_path, classes=["ant", "bee"], animation=animation, panel="all")
     assert run_command("run", job).code == 0
@@ -268,7 +270,8 @@ def test_whoever_follows_the_advice_has_everything_mended(
         flip(place.store, key)
         (difference,) = verify(place, Silent()).differences
         assert difference.key == key
-        if "classmodels gallery" in difference.advice:
+        both = [one for one in ("run the job again", "classmodels gallery") if one in difference.advice]
+        if both == ["classmodels gallery"] or (len(both) == 2 and way == "gallery"):
             assert run_command("gallery", tmp_path / "out").code == 0
         else:
             if "delete" in difference.advice:

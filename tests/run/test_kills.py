@@ -66,6 +66,15 @@ def test_a_run_killed_at_any_storage_operation_ends_as_if_undisturbed(
     assert outcome.resumed > 2
 
 
+def test_a_run_killed_in_a_store_that_has_a_page_already_ends_as_if_undisturbed(
+    runs: Runs, killed_job: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    only = ["--only", "*/*/0", "--only", "*/*/2"]
+    outcome = kill_at_every_operation(runs, killed_job, lambda name: str(tmp_path / name), undisturbed, only)
+    assert outcome.flawless, outcome
+    assert outcome.kills > 12
+
+
 def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(
     runs: Runs, killed_job: Path, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:

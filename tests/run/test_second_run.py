@@ -56,8 +56,9 @@ def test_a_second_run_asks_a_few_times_for_each_model_and_recipe_and_writes_noth
     ended = run_command("run", many)
     assert ended.code == 0
     assert ended.out.splitlines()[0] == f"nothing to do: all {MODELS * RECIPES * CLASSES} units are done"
-    # A listing for each model and recipe; a look at the bucket, the plan, the states, the page's data and the pointer.
-    assert requests == {"GET": MODELS * RECIPES + 5}
+    # A listing for each model and recipe; a look at the bucket, the plan, the states, the page's data and the pointer,
+    # the page and its sheet.
+    assert requests == {"GET": MODELS * RECIPES + 7}
 
 
 def test_a_second_run_with_judges_lists_the_verdicts_on_its_own_units_alone(
@@ -71,4 +72,4 @@ def test_a_second_run_with_judges_lists_the_verdicts_on_its_own_units_alone(
         store.write(f"verdicts/{judge}/elsewhere@{number:012x}/plain@000000000000/0000.000000000000.json", b"{}")
     requests.clear()
     assert run_command("run", job).out.startswith("nothing to do")
-    assert requests == {"GET": 7}
+    assert requests == {"GET": 9}

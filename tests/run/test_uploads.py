@@ -151,6 +151,31 @@ def test_the_unit_that_could_not_be_written_is_done_by_the_next_run(
     assert not list(tmp_path.glob("out/state/**/*.safetensors"))
 
 
+def test_an_object_that_the_store_refuses_fails_its_unit_and_no_other(
+    job: Path, tmp_path: Path, run_command: Command, before_writing: Callable[[Write], None]
+) -> None:
+    def act(key: str) -> None:
+        if "/0002-crow." in key:
+            raise StoreError(f"cannot write {key}: it is larger than the server takes")
+
+    before_writing(act)
+    ended = run_command("run", job, "--json")
+    report = json.loads(ended.out)
+    assert (ended.code, report["done"], len(report["failed"])) == (3, 4, 1)
+    assert records(tmp_path) == ["0000", "0001", "0003", "0004"]
+
+
+def test_a_full_disk_ends_the_run_though_something_smaller_would_fit(
+    job: Path, run_command: Command, before_writing: Callable[[Write], None]
+) -> None:
+    def act(key: str) -> None:
+        if key.startswith("units/"):
+            raise StoreError(f"cannot write {key}: the disk is full", full=True)
+
+    before_writing(act)
+    assert run_command("run", job).code == 4
+
+
 @pytest.mark.parametrize("passing", [True, False], ids=["that is down", "that refuses"])
 def test_a_store_that_takes_nothing_any_more_ends_the_run_with_4(
     job: Path,
@@ -293,7 +318,7 @@ def test_an_interrupt_stays_one_where_the_store_breaks_down_meanwhile(
     def act(key: str) -> None:
         if key.startswith("units/"):
             assert gate.wait(30)
-            raise StoreError("cannot write: the disk is full")
+            raise StoreError("cannot write: the disk is full", full=True)
 
     before_writing(act)
     watching = when(lambda: len(steps) >= 2 * STEPS, lambda: (interrupt(), time.sleep(0.5), gate.set()))

@@ -171,7 +171,9 @@ def export(source: str, page: str, as_json: bool) -> None:
 
 @click.command()
 @SOURCE
-@click.option("--older-than", metavar="AGE", help="Delete galleries begun longer ago than this: 30d, 12h, 8w.")
+@click.option(
+    "--older-than", metavar="AGE", help="Delete galleries to which nothing was added for so long: 30d, 12h, 8w."
+)
 @click.option(
     "--keep-last", type=click.IntRange(0), help="Keep so many galleries of each job, whatever their age. [default: 1]"
 )

@@ -20,10 +20,11 @@ from classmodels.gallery.view import view_of
 from classmodels.store import RunPlan, Store
 from classmodels.store.believed import read_believed
 from classmodels.store.records import gallery_prefix, latest_key
-from classmodels.store.seal import sealed
+from classmodels.store.seal import is_sealed, sealed
 
-SHEET, DATA, PAGE = "contact-sheet.png", "gallery.json", "index.html"
-"""A gallery, in the order of writing. The data names the digests of the other two, and is sealed itself."""
+SHEET, PAGE, DATA = "contact-sheet.png", "index.html", "gallery.json"
+"""A gallery, in the order of writing. The data names the digests of the other two, and is sealed itself: what it says,
+the page says too."""
 PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
 
@@ -37,9 +38,10 @@ def write_gallery(
 ) -> str:
     """Write the gallery of `plan` into `store` and return the key of its page.
 
-    Objects that already say what they should are left alone. The page is written after what it links to, and
-    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. `drawn` may know the contact
-    sheet that belongs to a view, which is then not drawn again. Raises InputError for a plan that is none, StoreError.
+    Objects that already say what they should are left alone. The page is written after what it links to, its data after
+    the page, and `galleries/<job>/latest.json` last; with `latest` False that stays as it is. `drawn` may know the
+    contact sheet that belongs to a view, which is then not drawn again. Raises InputError for a plan that is none,
+    StoreError.
     """
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
@@ -47,12 +49,32 @@ def write_gallery(
     view = view_of(units, plan, measure(store, units), strips, thumbs)
     sheet, page = drawn(view) or contact_sheet(store, units, plan.job), render_page(view).encode()
     digests = {name: sha256(data).hexdigest() for name, data in ((SHEET, sheet), (PAGE, page))}
-    for name, data in ((SHEET, sheet), (DATA, sealed(_json_bytes({**view, "files": digests}))), (PAGE, page)):
+    for name, data in ((SHEET, sheet), (PAGE, page), (DATA, sealed(_json_bytes({**view, "files": digests})))):
         if read_believed(store.read, prefix + name) != data:
             store.write(prefix + name, data)
     if latest:
         point_latest(store, plan.job, plan.run12)
     return prefix + PAGE
+
+
+def shown(store: Store, plan: RunPlan) -> dict[str, Any]:
+    """What the data of the plan's gallery says; nothing where it is not there, or not as it was written."""
+    data = read_believed(store.read, gallery_prefix(plan.job, plan.run12) + DATA) or b""
+    try:
+        said = json.loads(data) if is_sealed(data) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def is_whole(store: Store, plan: RunPlan, said: Mapping[str, Any]) -> bool:
+    """Whether page and contact sheet are what the gallery's data, which says `said`, was written with."""
+    files = said.get("files")
+    return isinstance(files, dict) and all(
+        sha256(read_believed(store.read, gallery_prefix(plan.job, plan.run12) + name) or b"").hexdigest()
+        == files.get(name)
+        for name in (PAGE, SHEET)
+    )
 
 
 def point_latest(store: Store, job: str, run12: str) -> None:

@@ -84,8 +84,9 @@ class Doomed:
 def choose(place: Place, older_than: str | None, keep_last: int | None, now: datetime | None = None) -> Doomed:
     """What a pruning of `place` deletes. Nothing is changed. Raises InputError where an argument is wrong.
 
-    A gallery goes if nothing of it was written since `older_than` ago (any age, if that is None) and it is not among
-    the `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the last.
+    A gallery goes if none of its units was written since `older_than` ago (any age, if that is None) and it is not
+    among the `keep_last` last ones of its job (1, if that is None); the one that `latest.json` points to counts as the
+    last.
     Of galleries that nights made, the last ones of each model in the order of its training are kept, and all of tagged
     checkpoints. A run that has no page goes once it has written nothing for UNDER_WAY as well, and never counts.
     """
@@ -180,15 +181,15 @@ def _lines_of(galleries: list[Gallery], nights: dict[tuple[str, str], Made]) -> 
 
 
 def _last_written(found: Survey) -> dict[str, datetime]:
-    """When anything of each run was last written: plan, page, a unit, the state of a batch under way. By run12."""
+    """When anything of each run was last written, by run12: plan, unit, state of a batch under way. Not the
+    page, which may be made again at any time."""
     saved: dict[str, datetime] = {}
     for entry in found.place.store.entries(STATES):
         prefix = entry.key.rpartition("/")[0] + "/"
         saved[prefix] = max(entry.modified, saved.get(prefix, entry.modified))
     written = {}
     for one in found.galleries:
-        entries = [*one.run.values(), *one.objects.values()]
-        entries += [found.records[key] for key in one.plan.records if key in found.records]
+        entries = [*one.run.values(), *(found.records[key] for key in one.plan.records if key in found.records)]
         folders = {state_prefix(key.rpartition("/")[0] + "/") for key in one.plan.records}
         times = [entry.modified for entry in entries] + [saved[folder] for folder in folders if folder in saved]
         written[one.plan.run12] = max(times)

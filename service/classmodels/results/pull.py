@@ -15,7 +15,7 @@ from typing import Any
 
 from classmodels.errors import InputError
 from classmodels.gallery import write_gallery
-from classmodels.gallery.page import point_latest
+from classmodels.gallery.page import DATA, is_whole, point_latest, shown
 from classmodels.results.fetch import Brought, Fetcher
 from classmodels.results.place import Place
 from classmodels.results.progress import Meter
@@ -93,18 +93,22 @@ def pull(place: Place, folder: str, only: Only, meter: Meter, *, dry_run: bool =
                 for future in work:
                     future.cancel()
 
+        if todo or copies:  # without its data a gallery is made anew, also by whoever completes this
+            for one in galleries:
+                here.delete(f"{one.prefix}{DATA}")
+            for job in {entry.key.split("/")[1] for entry in nights}:
+                here.delete(f"{nights_prefix(job)}index.html")
         do([threads.submit(fetcher.bring, key) for key in todo])
         useful = [entry for entry in copies if record_of_verdict(entry.key) not in report.failed]
         do([threads.submit(fetcher.copy, entry) for entry in useful])
         for one in galleries:
-            anew = bool(todo or copies)
-            report.pages.append(here.locate(_gallery(one, wanted, here, read, bool(only.patterns), anew)))
+            report.pages.append(here.locate(_gallery(one, wanted, here, read, bool(only.patterns))))
         _point(galleries, here)
         brought = {unit.model12 for key in todo if (unit := unit_key(key))}
         for job in sorted({entry.key.split("/")[1] for entry in nights}):
             from classmodels.gallery.nights import write_night
 
-            if todo or copies or here.read(f"{nights_prefix(job)}index.html") is None:
+            if here.read(f"{nights_prefix(job)}index.html") is None:
                 report.pages.append(here.locate(write_night(here, job, again=brought)[-1]))
     report.seconds = time.monotonic() - began
     return report
@@ -132,8 +136,8 @@ def _wanted(found: Survey, only: Only, read: Read, threads: ThreadPoolExecutor) 
     return {key for key, matched in matches.items() if matched}
 
 
-def _gallery(gallery: Gallery, wanted: set[str], here: FolderStore, read: Read, some: bool, anew: bool) -> str:
-    """Write the plan of `gallery` here, and its page unless that is there and not to be made `anew`; the page's key.
+def _gallery(gallery: Gallery, wanted: set[str], here: FolderStore, read: Read, some: bool) -> str:
+    """Write the plan of `gallery` here, and its page unless that is there and whole; the page's key.
 
     some: only some units were asked for; then the gallery here is one of these, and of what was pulled before.
     """
@@ -141,12 +145,12 @@ def _gallery(gallery: Gallery, wanted: set[str], here: FolderStore, read: Read, 
     before = read_as(RunPlan, here.read, key)
     plan = gallery.plan
     if some:
-        shown = wanted.union(before.records if before is not None else ())
-        plan = plan.model_copy(update={"records": tuple(record for record in plan.records if record in shown)})
+        both = wanted.union(before.records if before is not None else ())
+        plan = plan.model_copy(update={"records": tuple(record for record in plan.records if record in both)})
     if plan != before:
+        here.delete(f"{gallery.prefix}{DATA}")
         here.write(key, dump(plan))
-        anew = True
-    if anew or here.read(gallery.page) is None:
+    if not is_whole(here, plan, shown(here, plan)):
         write_gallery(here, plan, latest=False, drawn=lambda view: _sheet(gallery, view, read))
     return gallery.page
 

@@ -34,6 +34,7 @@ from classmodels.store.seal import has_seal, is_sealed
 THREADS = 32
 REDO = "delete this record and run the job again to have it made anew; in a pulled folder, pull again"
 REBUILD = "run the job again, or only rebuild the page with `classmodels gallery`"
+REMAKE = "rebuild the page with `classmodels gallery`"
 REPOINT = "delete it, and run the job again to have it made anew; in a pulled folder, pull again"
 JUDGE_AGAIN = "delete this verdict and run the job again to have it given anew; in a pulled folder, pull again"
 
@@ -216,7 +217,7 @@ def _gallery(gallery: Gallery, found: Survey, look: _Look, images: dict[str, str
         if is_small(name):
             data, wrong = look.read(key, entry)
             if data is None or not is_whole(name, data):
-                look.differs(key, wrong or "its bytes are not those that were written", REBUILD)
+                look.differs(key, wrong or "its bytes are not those that were written", REMAKE)
     return look
 
 

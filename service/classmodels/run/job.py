@@ -1,12 +1,10 @@
 """A whole job on one machine: the ascent, the panel, the gallery; and what there is to tell afterwards."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from classmodels.gallery import write_gallery
+from classmodels.gallery.page import PAGE, is_whole, pointer, shown, write_gallery
 from classmodels.job.plan import Plan, Unit
 from classmodels.run.keeper import INTERVAL
 from classmodels.run.numerics import Machine
@@ -85,7 +83,7 @@ class Working:
         write_plan(self.summary, store)
         self._reached = store
         self.store = PatientStore(store)
-        self._shown = page_counts(self.store, self.summary)
+        self._shown = shown(self.store, self.summary)
         self.verdicts = 0
         """How many were given."""
 
@@ -98,51 +96,38 @@ class Working:
             self.machine,
             self.progress,
             self.tally,
-            damaged(units, self.store) if self._shown.get("damaged") else frozenset(),
+            damaged(units, self.store) if self._count("damaged") else frozenset(),
             prove=lambda: self._reached.write(plan_key(self.summary.run12), dump(self.summary)),
             interval=self.interval,
         )
         self.verdicts = judge_all(judged, self.plan.job.panel, self.store, self.machine, self.progress, self.tally)
 
     def page(self, finished: int, judged: int) -> str:
-        """The key of the run's page. It is written unless nothing was done and it shows so many units and verdicts:
-        a process that was killed may have left more than it has shown."""
-        shown = self._shown
+        """The key of the run's page. It is written unless nothing was done, it shows so many units and verdicts, and is
+        whole: a process that was killed may have left more than it has shown."""
         nothing_new = (
             not self.tally.done
             and not self.verdicts
-            and shown.get("done", 0) + shown.get("damaged", 0) == finished
-            and shown.get("verdicts", 0) + shown.get("verdicts_damaged", 0) == judged
+            and self._count("done") + self._count("damaged") == finished
+            and self._count("verdicts") + self._count("verdicts_damaged") == judged
+            and read_believed(self.store.read, latest_key(self.summary.job)) == pointer(self.summary.run12)
+            and is_whole(self.store, self.summary, self._shown)
         )
-        page = current_page(self.store, self.summary) if nothing_new else None
-        return page or write_gallery(self.store, self.summary)
+        if nothing_new:
+            return gallery_prefix(self.summary.job, self.summary.run12) + PAGE
+        return write_gallery(self.store, self.summary)
 
-
-def page_counts(store: Store, summary: RunPlan) -> dict[str, int]:
-    """What the run's page, as it is now, says of how much it shows; nothing where there is none."""
-    counts = _json(store, gallery_prefix(summary.job, summary.run12) + "gallery.json").get("counts")
-    return {k: v for k, v in counts.items() if isinstance(v, int)} if isinstance(counts, dict) else {}
+    def _count(self, what: str) -> int:
+        """How many of these the run's page says it shows."""
+        counts = self._shown.get("counts")
+        count = counts.get(what) if isinstance(counts, dict) else None
+        return count if isinstance(count, int) else 0
 
 
 def damaged(units: Sequence[Unit], store: Store) -> frozenset[str]:
     """Keys of those records of `units` that are not there, or that cannot be believed."""
     keys = [unit.record_key for unit in units]
     return frozenset(key for key in keys if read_record(store.read, key) is None)
-
-
-def current_page(store: Store, summary: RunPlan) -> str | None:
-    """The page's key where the run's gallery is written already and is the job's latest, else None."""
-    latest = _json(store, latest_key(summary.job))
-    return gallery_prefix(summary.job, summary.run12) + "index.html" if latest.get("run12") == summary.run12 else None
-
-
-def _json(store: Store, key: str) -> dict[str, Any]:
-    """The JSON object at `key`; an empty one where there is none that can be read."""
-    try:
-        value = json.loads(read_believed(store.read, key) or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def run_plan(plan: Plan) -> RunPlan:

@@ -117,10 +117,10 @@ class Uploads:
         try:
             self._write(unit, objects)
         except StoreError as error:
-            if not error.passing:
+            if error.full:
                 raise
             self._prove()
-            self._settle(unit, batch, str(error), passing=True)
+            self._settle(unit, batch, str(error), passing=error.passing)
         else:
             self._settle(unit, batch)
 

@@ -7,7 +7,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -107,9 +107,10 @@ def answers_of(judge: Judge, finished: Sequence[Finished], store: Store) -> Answ
     mine = verdict_prefix(judge.model.spec.name, judge.model.model12)
     tasks = dict.fromkeys(one.unit.task.prefix.removeprefix("units/") for one in finished)
     present: dict[tuple[str, str], set[str]] = {}
-    for task in tasks:
-        for key in store.list(f"{mine}{task}"):
-            present.setdefault(_without_image(key), set()).add(key)
+    with ThreadPoolExecutor(THREADS, "verdicts") as threads:
+        for keys in threads.map(lambda task: list(store.list(f"{mine}{task}")), tasks):
+            for key in keys:
+                present.setdefault(_without_image(key), set()).add(key)
     answers = Answers()
     for one in finished:
         sha12 = one.sha12

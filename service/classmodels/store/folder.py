@@ -202,7 +202,11 @@ def _raise_unless_gone(error: OSError) -> None:
 
 
 def _refused(what: str, error: OSError) -> StoreError:
-    return StoreError(f"cannot {what}: {_reason(error)}", passing=error.errno in _PASSING)
+    return StoreError(
+        f"cannot {what}: {_reason(error)}",
+        passing=error.errno in _PASSING,
+        full=error.errno in (errno.ENOSPC, errno.EDQUOT),
+    )
 
 
 def _reason(error: OSError) -> str:

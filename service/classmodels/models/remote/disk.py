@@ -68,28 +68,20 @@ def exclusively(path: Path, waiting: Callable[[], None] = lambda: None) -> Itera
         os.close(descriptor)
 
 
-def is_used(path: Path) -> bool:
-    """Whether a living process has the lock at `path`, shared or not."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not _take(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
+def remove_unused(lock: Path, *paths: Path) -> bool:
+    """Remove the files `paths` unless a living process has the lock at `lock`, which may be the first of them.
 
-
-def remove_unused(path: Path) -> bool:
-    """Remove the file at `path` unless a living process uses it. Returns whether it is gone."""
+    Whoever takes the lock afterwards finds none of them. Returns whether the first one is gone.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(lock, os.O_RDWR if lock in paths else os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
-        return not path.exists()
+        return not paths[0].exists()
     try:
         if not _take(descriptor, fcntl.LOCK_EX):
             return False
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
         return True
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classmodels.errors import StoreError
-from classmodels.models.remote.disk import TEMPORARY, exclusively, is_used, read_note, remove_unused, telling
+from classmodels.models.remote.disk import TEMPORARY, exclusively, read_note, remove_unused, telling
 from classmodels.models.remote.place import PLACE, SIZE, amount
 
 ROOM = "locks/room"
@@ -29,15 +29,7 @@ class Held:
 
     def remove(self) -> bool:
         """Remove it unless a living process uses it. Returns whether it is gone."""
-        if self.lock is None:
-            gone = remove_unused(self.path)
-        else:
-            gone = not is_used(self.lock)
-            if gone:
-                self.path.unlink(missing_ok=True)
-        if gone:
-            _note(self.path).unlink(missing_ok=True)
-        return gone
+        return remove_unused(self.lock or self.path, self.path, _note(self.path))
 
 
 def make_room(root: Path, limit: int, coming: int) -> None:
