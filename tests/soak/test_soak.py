@@ -75,13 +75,17 @@ def soak(runs: Runs, folder: Path, write_job: Callable[..., Path], place: Callab
     assert runs.run(job, place("undisturbed"), interval=1000).code == 0
     expected = tree(open_store(place("undisturbed")))
     in_turn = kill_at_every_operation(runs, job, place, expected)
+    in_use = kill_at_every_operation(
+        runs, job, lambda name: place(f"used-{name}"), expected, ["--only", "*/*/0", "--only", "*/*/3"]
+    )
     at_random = kill_at_random(runs, job, place, expected, max(KILLS - in_turn.kills, KILLS // 2), SEED)
     return {
         "objects": len(expected),
-        "kills": in_turn.kills + at_random.kills,
+        "kills": in_turn.kills + in_use.kills + at_random.kills,
         "at every storage operation": asdict(in_turn),
+        "at every other one, where a page is already": asdict(in_use),
         "at random moments": asdict(at_random),
-        "flawless": in_turn.flawless and at_random.flawless,
+        "flawless": in_turn.flawless and in_use.flawless and at_random.flawless,
         "seconds": round(time.monotonic() - began),
     }
 
