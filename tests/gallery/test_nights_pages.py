@@ -70,9 +70,9 @@ def test_how_many_would_be_called_changed_by_chance_stands_beside_how_many_are(r
         run.store.read(compare_prefix("nightly", "mine", older.model12, newer.model12, "quick") + "index.html") or b""
     ).decode()
     words = f"{said['counts']['changed']} changed"
-    assert f"<b>{words}</b> (by chance alone about 1)" in page
+    assert f"<b>{words}</b> (by chance alone about 0.3)" in page
     top = (run.store.read("nights/nightly/index.html") or b"").decode()
-    assert f"{said['counts']['changed']} of 6 changed (by chance alone about 1)" in top
+    assert f"{said['counts']['changed']} of 6 changed (by chance alone about 0.3)" in top
     assert "about one in 20" in (run.store.read("nights/nightly/timeline/mine/index.html") or b"").decode()
 
 

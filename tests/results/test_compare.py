@@ -35,7 +35,7 @@ def test_two_checkpoints_make_a_page_that_stands_by_itself(
     assert ended.code == 0
     said = ended.out.splitlines()
     older, newer = (f"mine@{run.done[which].model12}" for which in (1, 2))
-    assert said[0] == f"{older} -> {newer}: 6 classes, 1 changed (by chance alone about 1)"
+    assert said[0] == f"{older} -> {newer}: 6 classes, 1 changed (by chance alone about 0.3)"
     assert said[1].startswith("  3 dog: other does not see it any more, ")
     assert said[-1] == str(tmp_path / "page" / "index.html")
     moved = tmp_path / "moved"

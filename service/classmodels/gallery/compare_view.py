@@ -4,7 +4,6 @@ A pure function of what was compared, as `view.py` is of a gallery. What may hav
 compared (another version of the algorithm, other numerics, other settings) stands in `marks`.
 """
 
-import math
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -45,7 +44,7 @@ def compare_view(compared: Compared, link: Link, older_page: str | None, newer_p
             "missing": sum(change.missing for change in found),
         },
         "quantile": QUANTILE,
-        "chance": math.ceil(len(found) * CHANCE),
+        "chance": round(len(found) * CHANCE, 1 if len(found) * CHANCE < 10 else None),
         "floors": {name: {"value": number(floor.value, 4), "pairs": floor.count} for name, floor in _floors(compared)},
         "in_space": compared.in_space,
         "typical_score": number(median(scores), 4) if scores else None,

@@ -52,7 +52,7 @@ class _Changes(Stored):
     """`changes.json` as far as other pages show it."""
 
     counts: _Counts
-    chance: int | None = None
+    chance: float | None = None
     in_space: int
     changed: frozenset[int]
     marks: tuple[str, ...]
