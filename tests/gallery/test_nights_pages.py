@@ -65,7 +65,7 @@ def test_how_many_would_be_called_changed_by_chance_stands_beside_how_many_are(r
     older, newer = run.done[-2:]
     said = read_changes(run.store, "nightly", "mine", older.model12, newer.model12, "quick")
     assert said is not None
-    assert said["chance"] == 1
+    assert said["chance"] == 0.3
     page = (
         run.store.read(compare_prefix("nightly", "mine", older.model12, newer.model12, "quick") + "index.html") or b""
     ).decode()
