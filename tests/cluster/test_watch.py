@@ -229,7 +229,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(
         looked(api, times=4)
         while not over.is_set():  # again where it came between two commands' handlers
             os.kill(os.getpid(), signal.SIGINT)
-            over.wait(3)
+            over.wait(20)
 
     meanwhile(act)
     ended = run_command("status", "--watch")
