@@ -232,8 +232,10 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(
             over.wait(20)
 
     meanwhile(act)
-    ended = run_command("status", "--watch")
-    over.set()
+    try:
+        ended = run_command("status", "--watch")
+    finally:
+        over.set()
     assert ended.code == 130
     assert ended.err.strip() == f"the run goes on: classmodels status {name} --watch, or classmodels cancel {name}"
     assert api.all("Job")

@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 import uuid
@@ -36,6 +37,15 @@ Fault = Callable[["Handler"], None]
 
 class NoSuchPathError(Exception):
     """The server has no such resource at all, as for the custom resources of what is not installed."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, as one does that is interrupted, is nothing to print a traceback for."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -163,8 +173,7 @@ class StandIn:
         self.lock = threading.RLock()
         self._version = 1000
         self._tokens: dict[str, list[Object]] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"api": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Bound", (Handler,), {"api": self}))
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(CERTIFICATE)
