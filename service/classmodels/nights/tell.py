@@ -164,8 +164,10 @@ def _failures(failures: Sequence[Failure]) -> list[dict[str, str]]:
 
 
 def _place(one: dict[str, Any]) -> str:
+    """Which checkpoint it is: two trainings have the same steps, on other days."""
     known = [f"{name} {one[name]}" for name in ("step", "epoch") if one[name] is not None]
-    return f"{one['source']} {', '.join(known) or one['time'] or one['modified']}"
+    time = one["time"] or one["modified"]
+    return f"{one['source']} {', '.join([*known, time[:10]] if known else [time])}"
 
 
 def _failed(one: dict[str, Any]) -> str:
