@@ -32,3 +32,11 @@ def test_vgg16_runs_with_random_weights(run_command, tmp_path: Path) -> None:
     assert "4 units done" in ended.out
     assert "random weights" in ended.err
     assert len(list((tmp_path / "out").glob("units/vgg16@*/*/*.png"))) == 4
+
+
+def test_a_network_with_random_weights_is_told_before_anything_is_submitted(run_command) -> None:
+    job = JOBS / "nightly.yaml"
+    for command in (["validate", job], ["render", job, "--output", "s3://bucket/prefix"]):
+        ended = run_command(*command)
+        assert ended.code == 0
+        assert "mine: random weights: no checkpoint is named" in ended.err

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from classmodels.cli.shared import CONTEXT, JOB, JSON, NAMESPACE, OUTPUT, RUN, SET, load, print_json
+from classmodels.cli.shared import CONTEXT, JOB, JSON, NAMESPACE, OUTPUT, RUN, SET, load, print_json, tell_notes
 
 
 @click.command()
@@ -36,6 +36,7 @@ def render(job: str, overrides: Sequence[str], output: str | None, as_json: bool
     with listener(Console(stderr=True)) as progress:
         plan = expand_plan(load(job, overrides, progress))
     rendered = render_plan(plan, output or plan.job.job.output, defaults)
+    tell_notes(plan.job)
     objects = [rendered.objects.config_map, rendered.objects.job]
     if as_json:
         print_json({"apiVersion": "v1", "kind": "List", "items": objects})
@@ -97,6 +98,7 @@ def submit(
     with listener(Console(stderr=True)) as progress:
         plan = expand_plan(load(job, overrides, progress))
     where = bucket_of(output or plan.job.job.output)  # a slip that no cluster need be asked for
+    tell_notes(plan.job)
     if upload_only:
         rendered = prepare(plan, where, None)
         if not dry_run:

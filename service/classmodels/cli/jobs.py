@@ -20,6 +20,7 @@ from classmodels.cli.shared import (
     print_json,
     report_failures,
     store_of,
+    tell_notes,
 )
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def validate(job: str, overrides: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_json({"valid": True, "problems": []})
     else:
+        tell_notes(checked)
         more = f", and those of {', '.join(checked.uncounted)}" if checked.uncounted else ""
         click.echo(
             f"{job} is valid: {len(checked.models)} models, {len(checked.recipes)} recipes,"

@@ -50,6 +50,13 @@ def load(job: str, overrides: Sequence[str], progress: "Listener | None" = None,
     return load_job(job, overrides, progress, download)
 
 
+def tell_notes(checked: "CheckedJob") -> None:
+    """What is no mistake in a job, and hardly meant: such as a network with random weights."""
+    for model in checked.models:
+        for note in model.notes:
+            click.echo(f"{model.spec.name}: {note}", err=True)
+
+
 def store_of(checked: "CheckedJob", output: str | None) -> "Store":
     """Where the results of a job go; `output` instead of what the job says."""
     from classmodels.s3 import S3Settings
