@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,22 +197,28 @@ def test_a_label_that_was_mended_leaves_no_file_under_the_old_name(source: str, 
     assert verified(tmp_path / "here").differences == []
 
 
-@pytest.mark.parametrize("writes", [0, 1, 2, 3, 7, 12])
-def test_a_pull_that_is_cut_off_leaves_nothing_wrong_and_the_next_goes_on_from_there(
-    in_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
-) -> None:
+@contextmanager
+def cut_off(monkeypatch: pytest.MonkeyPatch, writes: int) -> Iterator[None]:
+    """So many objects are written here, one after the other, and then nothing more."""
     left, write = iter(range(writes)), FolderStore.write
 
-    def cut_off(self: FolderStore, key: str, data: bytes) -> None:
+    def until_then(self: FolderStore, key: str, data: bytes) -> None:
         if next(left, None) is None:
             raise StoreError("the plug is pulled")
         write(self, key, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(pulling, "THREADS", 1)
-        patch.setattr(FolderStore, "write", cut_off)
-        with pytest.raises(StoreError, match="plug"):
-            bring(in_folder.store.uri, tmp_path / "here")
+        patch.setattr(FolderStore, "write", until_then)
+        yield
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3, 7, 12])
+def test_a_pull_that_is_cut_off_leaves_nothing_wrong_and_the_next_goes_on_from_there(
+    in_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    with cut_off(monkeypatch, writes), pytest.raises(StoreError, match="plug"):
+        bring(in_folder.store.uri, tmp_path / "here")
     came = set(tree(tmp_path / "here"))
     assert len(came) == writes
     for record in (name for name in came if name.startswith("units/") and name.endswith(".json")):
@@ -243,16 +250,7 @@ def test_a_second_pull_that_is_cut_off_anywhere_leaves_no_stale_page_to_the_thir
     for writes in range(100):
         here = tmp_path / f"cut-{writes}"
         shutil.copytree(tmp_path / "first", here)
-        left, write = iter(range(writes)), FolderStore.write
-
-        def cut_off(self: FolderStore, key: str, data: bytes, left: Any = left, write: Any = write) -> None:
-            if next(left, None) is None:
-                raise StoreError("the plug is pulled")
-            write(self, key, data)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(pulling, "THREADS", 1)
-            patch.setattr(FolderStore, "write", cut_off)
+        with cut_off(monkeypatch, writes):
             try:
                 bring(in_folder.store.uri, here)
             except StoreError:

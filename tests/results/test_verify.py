@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from places import copy, first, flip, verified
 
-from altered import said_again
+from altered import put_with_old_digest, said_again
 from classmodels.gallery.page import pointer
 from classmodels.results.place import Place
 from classmodels.results.progress import Silent
 from classmodels.results.verify import verify
-from classmodels.s3 import S3Settings, connect, parse_uri
+from classmodels.s3 import S3Settings, connect
 from classmodels.store import Store, open_store
 
 Command = Callable[..., Any]
@@ -199,13 +199,6 @@ def test_a_byte_that_was_altered_anywhere_in_any_object_is_found(
                 store.write(key, altered)
             assert [one.key for one in verify(place, Silent()).differences] == [key], at
         store.write(key, data)
-
-
-def put_with_old_digest(client: Any, uri: str, key: str, data: bytes, before: bytes) -> None:
-    """What a bucket has once its disk has altered an object: other bytes beside the digest of those that were sent."""
-    bucket, prefix = parse_uri(uri)
-    metadata = {"sha256": hashlib.sha256(before).hexdigest()}
-    client.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=data, Metadata=metadata)
 
 
 def test_bytes_that_a_bucket_gives_otherwise_than_it_got_them_are_named_and_the_rest_is_checked(

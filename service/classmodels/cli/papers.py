@@ -54,7 +54,7 @@ def figure(
 @SOURCE
 @JSON
 def cite(source: str, as_json: bool) -> None:
-    """What to say of one gallery of SRC in a paper: methods, BibTeX, and the command that makes it again."""
+    """What to say of one gallery of SRC in a paper: methods, BibTeX, and the command that runs its job again."""
     from dataclasses import asdict
 
     from classmodels.results.cite import cite as say
@@ -64,4 +64,4 @@ def cite(source: str, as_json: bool) -> None:
     if as_json:
         print_json(asdict(said))
     else:
-        click.echo(f"{said.methods}\n\n{said.bibtex}\n\n{said.again}")
+        click.echo(f"{said.methods}\n\n{said.bibtex}\n\nWith its job file and the same --set options:\n{said.again}")

@@ -4,7 +4,6 @@
 them. Pictures are read one pair at a time: a thousand of them need no more memory than one. `compare_view.py` is next.
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -15,13 +14,12 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from classmodels.errors import DamagedError
 from classmodels.gallery.compare import Change, Distances, Floor, Pair, Seen, changes, distances, floors_of
+from classmodels.gallery.stored import file_of
 from classmodels.gallery.units import Judged, Unit, read_units
 from classmodels.image import decode_png
 from classmodels.store import FileEntry, RunPlan, Store
 from classmodels.store.base import Read
-from classmodels.store.believed import read_believed
 from classmodels.store.features import unpacked
 from classmodels.store.records import Features, JudgeEntry
 
@@ -133,10 +131,10 @@ def _seen(unit: Unit | None, read: Read, space: str) -> Seen | None:
 
 def _pixels(unit: Unit, file: FileEntry, read: Read) -> NDArray[np.uint8] | None:
     """The unit's picture, if it is the one that its record names."""
+    data = file_of(unit, file, read)
     try:
-        data = read_believed(read, unit.folder + file.name)
-        return decode_png(data) if data is not None and hashlib.sha256(data).hexdigest() == file.sha256 else None
-    except (DamagedError, ValueError):
+        return decode_png(data) if data is not None else None
+    except ValueError:
         return None
 
 

@@ -1,6 +1,6 @@
-"""`cite`: what a paper says of its class models: a paragraph on methods, BibTeX, and the command that makes them again.
+"""`cite`: what a paper says of its class models: a paragraph on methods, BibTeX, and how to run their job again.
 
-All of it from records and verdicts, so that it says what was done and not what a job file of today would do.
+The paragraph is from records and verdicts, so that it says what was done and not what a job file of today would do.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,6 @@ Pictures and films are copied beside the page, so that it may be moved or sent a
 units of another seed, where one of the two stores has some.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,13 @@ from classmodels.errors import InputError
 from classmodels.gallery.compare_page import json_bytes, render_comparison
 from classmodels.gallery.compare_view import Link, changed_only, compare_view
 from classmodels.gallery.sides import Compared, Side, compare_sides
+from classmodels.gallery.stored import file_of
 from classmodels.gallery.units import Unit
 from classmodels.results.place import Place
 from classmodels.results.progress import Meter
 from classmodels.results.survey import the_gallery
 from classmodels.store import FileEntry, Record, RunPlan, Store
-from classmodels.store.believed import read_as, read_believed, read_record, unit_key
+from classmodels.store.believed import read_as, read_record, unit_key
 from classmodels.store.records import JudgeEntry, verdict_prefix
 
 THREADS = 16
@@ -154,7 +154,7 @@ def _named(older: Side, newer: Side) -> tuple[Side, Side]:
 
 def _other_seeds(side: Side, other: Side) -> list[tuple[Side, Side]]:
     """`side` with units of the same model that differ from it in the seed alone; not with `other`."""
-    first = next((record for key in side.records[:20] if (record := _record(side.store, key))), None)
+    first = next((record for key in side.records[:20] if (record := read_record(side.store.read, key))), None)
     if first is None:
         return []
     folders: dict[str, list[str]] = {}
@@ -163,7 +163,7 @@ def _other_seeds(side: Side, other: Side) -> list[tuple[Side, Side]]:
             folders.setdefault(key.rpartition("/")[0], []).append(key)
     found = []
     for keys in folders.values():
-        record = _record(side.store, keys[0])
+        record = read_record(side.store.read, keys[0])
         if record is not None and record.seed != first.seed and _but_seed(record) == _but_seed(first):
             indices = {unit.class_index for key in keys if (unit := unit_key(key))}
             mine = tuple(key for key in side.records if (unit := unit_key(key)) and unit.class_index in indices)
@@ -171,10 +171,6 @@ def _other_seeds(side: Side, other: Side) -> list[tuple[Side, Side]]:
             seeds = replace(side, recipe=recipe.name, recipe12=recipe.recipe12, records=tuple(keys))
             found.append((replace(side, records=mine), seeds))
     return found
-
-
-def _record(store: Store, key: str) -> Record | None:
-    return read_record(store.read, key)
 
 
 def _but_seed(record: Record) -> dict[str, Any]:
@@ -199,8 +195,8 @@ def _copy(compared: Compared, output: Store, folder: str, meter: Meter) -> Link:
 
     def copy(one: tuple[Side, Unit, FileEntry]) -> str | None:
         side, unit, file = one
-        data = read_believed(side.store.read, unit.folder + file.name)
-        if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
+        data = file_of(unit, file, side.store.read)
+        if data is None:
             return None
         place = "older" if side is compared.older else "newer"
         output.write(f"{folder}{place}/{file.name}", data)

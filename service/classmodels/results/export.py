@@ -94,7 +94,7 @@ def export(place: Place, page: str) -> Exported:
     target = Path(page)
     FolderStore(target.parent).write(target.name, data)  # whole, or not at all
     return Exported(
-        page=str(Path(page)),
+        page=str(target),
         job=gallery.plan.job,
         run12=gallery.plan.run12,
         images=sum(bool(image) for image, _ in inlined),

@@ -85,8 +85,8 @@ def figure(
     else:
         sheet = _table(units, pictures, variants)
     data = _encoded(sheet, kind)
-    target = Path(output).absolute()
-    FolderStore(str(target.parent)).write(target.name, data)
+    target = Path(output)
+    FolderStore(target.parent).write(target.name, data)  # whole, or not at all
     return Drawn(output, len(units) - missing, missing, sheet.width, sheet.height, len(data))
 
 

@@ -203,14 +203,14 @@ def _begun_meanwhile(doomed: Doomed) -> list[RunPlan]:
     """
     known = {plan_key(one.plan.run12) for one in doomed.kept}
     keys = [key for key in doomed.store.list("runs/") if key.endswith("/plan.json") and key not in known]
-    found = [(key, data) for key in keys if (data := doomed.store.read(key)) is not None]
-    return [_readable(doomed.store, key, parse(RunPlan, data)) for key, data in found]
-
-
-def _readable(store: Store, key: str, plan: RunPlan | None) -> RunPlan:
-    if plan is None:
-        raise _unreadable(store, key, "it is no plan of a run")
-    return plan
+    plans = []
+    for key in keys:
+        if (data := doomed.store.read(key)) is None:
+            continue
+        if (plan := parse(RunPlan, data)) is None:
+            raise _unreadable(doomed.store, key, "it is no plan of a run")
+        plans.append(plan)
+    return plans
 
 
 def _unreadable(store: Store, key: str, wrong: str) -> InputError:

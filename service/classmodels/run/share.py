@@ -16,8 +16,8 @@ from classmodels.run.progress import Quiet
 from classmodels.run.upload import Failure, Tally
 from classmodels.run.verdicts import answers_of, find_finished
 from classmodels.store import Store
-from classmodels.store.believed import read_believed
-from classmodels.store.records import ReportedFailure, ShardReport, dump, parse, report_key, report_prefix
+from classmodels.store.believed import read_as
+from classmodels.store.records import ReportedFailure, ShardReport, dump, report_key, report_prefix
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,6 @@ class _Reports:
 
     def _has_failed(self, index: int) -> bool:
         if index not in self._failed:
-            data = read_believed(self._store.read, self.there[index]) if index in self.there else None
-            report = parse(ShardReport, data) if data is not None else None
+            report = read_as(ShardReport, self._store.read, self.there[index]) if index in self.there else None
             self._failed[index] = report is not None and bool(report.failed)
         return self._failed[index]

@@ -107,7 +107,7 @@ function fillUnit(unit) {
       make("div", { class: "verdicts" }, ...unit.verdicts.map(verdictOf))));
   }
   parts.push(...settings(unit));
-  parts.push(make("section", { class: "whole" }, make("h3", { text: "Make this image again" }), copyable(unit.command)));
+  parts.push(make("section", { class: "whole" }, make("h3", { text: "Make this image again" }), make("p", { class: "soft", text: "With the job file of that run, and the same --set options." }), copyable(unit.command)));
   one("detail").replaceChildren(...parts);
 }
 
