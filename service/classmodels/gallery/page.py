@@ -22,9 +22,9 @@ from classmodels.store.believed import read_believed
 from classmodels.store.records import gallery_prefix, latest_key
 from classmodels.store.seal import is_sealed, sealed
 
-SHEET, PAGE, DATA = "contact-sheet.png", "index.html", "gallery.json"
-"""A gallery, in the order of writing. The data names the digests of the other two, and is sealed itself: what it says,
-the page says too."""
+SHEET, DATA, PAGE = "contact-sheet.png", "gallery.json", "index.html"
+"""A gallery, in the order of writing. The data names the digests of the other two (see `is_whole`), and is sealed
+itself."""
 PAIRS = 24
 """Pairs in the section that sets score against probability: the first ones make the point."""
 
@@ -38,10 +38,9 @@ def write_gallery(
 ) -> str:
     """Write the gallery of `plan` into `store` and return the key of its page.
 
-    Objects that already say what they should are left alone. The page is written after what it links to, its data after
-    the page, and `galleries/<job>/latest.json` last; with `latest` False that stays as it is. `drawn` may know the
-    contact sheet that belongs to a view, which is then not drawn again. Raises InputError for a plan that is none,
-    StoreError.
+    Objects that already say what they should are left alone. The page is written after what it links to, and
+    `galleries/<job>/latest.json` after the page; with `latest` False that stays as it is. `drawn` may know the contact
+    sheet that belongs to a view, which is then not drawn again. Raises InputError for a plan that is none, StoreError.
     """
     prefix = gallery_prefix(plan.job, plan.run12)
     units = read_units(store, plan)
@@ -49,7 +48,7 @@ def write_gallery(
     view = view_of(units, plan, measure(store, units), strips, thumbs)
     sheet, page = drawn(view) or contact_sheet(store, units, plan.job), render_page(view).encode()
     digests = {name: sha256(data).hexdigest() for name, data in ((SHEET, sheet), (PAGE, page))}
-    for name, data in ((SHEET, sheet), (PAGE, page), (DATA, sealed(_json_bytes({**view, "files": digests})))):
+    for name, data in ((SHEET, sheet), (DATA, sealed(_json_bytes({**view, "files": digests}))), (PAGE, page)):
         if read_believed(store.read, prefix + name) != data:
             store.write(prefix + name, data)
     if latest:
